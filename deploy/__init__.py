@@ -1,0 +1,1 @@
+"""How Gristmill is run: `local` on a laptop."""

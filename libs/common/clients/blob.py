@@ -1,0 +1,181 @@
+"""Calls to blob: bytes are streamed both ways over aiohttp, which measured faster than httpx where bodies are large."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from common.auth import ServiceTokenSigner
+from common.contracts.blob import BlobInfo, BlobList
+from common.errors import BadGateway, NotFound, Unavailable, problem_from
+
+AUDIENCE = "blob"
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BlobBody:
+    """An open blob, or a range of it: `status` 200 or 206, the headers that describe it, and its bytes.
+
+    `chunks` raises `BadGateway` when blob breaks off, so that a short body never passes for a whole one.
+    """
+
+    status: int
+    size: int
+    sha256: str
+    content_range: str | None
+    chunks: AsyncIterator[bytes]
+
+
+class BlobClient:
+    """blob's API. Raises `common.errors`: `Unavailable` when blob can't be reached, else what blob answered."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, signer: ServiceTokenSigner) -> None:
+        self._session = session
+        self._base = URL(base_url) / "api/v1/blob"
+        self._signer = signer
+
+    async def put(
+        self, blob_id: str, body: bytes | AsyncIterator[bytes], *, size: int | None = None, sha256: str | None = None
+    ) -> BlobInfo:
+        """Write a blob; with the same bytes as before it is the same answer, with others `AlreadyExists`.
+
+        `size` and `sha256` (hex) are checked by blob while the bytes arrive. An exception that `body` raises
+        aborts the upload, so that nothing is kept, and comes out as it is.
+        """
+        headers = self._headers()
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        if sha256 is not None:
+            headers["Content-Digest"] = content_digest(sha256)
+        source = _Source(body)
+        try:
+            async with self._session.put(self._base / blob_id, data=source.data, headers=headers) as response:
+                await _raise_for_problem(response)
+                return BlobInfo.model_validate_json(await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if source.error is not None:
+                raise source.error from None
+            raise Unavailable("blob can't be reached.") from error
+        except ValidationError as error:
+            raise BadGateway from error
+
+    @asynccontextmanager
+    async def open(self, blob_id: str, byte_range: str | None = None) -> AsyncIterator[BlobBody]:
+        """Read a blob; `byte_range` is a `Range` header's value. Raises `NotFound`, `RangeNotSatisfiable`."""
+        headers = self._headers()
+        if byte_range:
+            headers["Range"] = byte_range
+        try:
+            async with self._session.get(self._base / blob_id, headers=headers) as response:
+                await _raise_for_problem(response)
+                yield BlobBody(
+                    status=response.status,
+                    size=int(response.headers["Content-Length"]),
+                    sha256=response.headers["ETag"].strip('"'),
+                    content_range=response.headers.get("Content-Range"),
+                    chunks=_chunks(response),
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+
+    async def head(self, blob_id: str) -> BlobInfo | None:
+        """The blob's size and digest; None when there is no such blob."""
+        try:
+            async with self._session.head(self._base / blob_id, headers=self._headers()) as response:
+                if response.status == 404:
+                    return None
+                await _raise_for_problem(response)
+                return BlobInfo(
+                    id=blob_id,
+                    size=int(response.headers["Content-Length"]),
+                    sha256=response.headers["ETag"].strip('"'),
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+
+    async def delete(self, blob_id: str) -> None:
+        """Delete a blob; one that isn't there is no fault."""
+        try:
+            async with self._session.delete(self._base / blob_id, headers=self._headers()) as response:
+                await _raise_for_problem(response)
+        except NotFound:
+            return
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+
+    async def list(self, prefix: str = "", after: str = "") -> BlobList:
+        """A page of blobs, in the store's own order."""
+        query = {"prefix": prefix, "after": after}
+        try:
+            async with self._session.get(self._base, params=query, headers=self._headers()) as response:
+                await _raise_for_problem(response)
+                return BlobList.model_validate_json(await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+        except ValidationError as error:
+            raise BadGateway from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._signer.token(AUDIENCE)}"}
+
+
+class _Source:
+    """A request body that remembers the exception which ended it: aiohttp would only say that the connection broke."""
+
+    def __init__(self, body: bytes | AsyncIterator[bytes]) -> None:
+        self.error: Exception | None = None
+        self.data: bytes | AsyncIterator[bytes] = body if isinstance(body, bytes) else self._watched(body)
+
+    async def _watched(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in body:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise BadGateway("blob broke off.") from error
+
+
+async def _raise_for_problem(response: aiohttp.ClientResponse) -> None:
+    if response.ok:
+        return
+    document: Any
+    try:
+        document = json.loads(await response.read())
+    except ValueError:
+        document = {}
+    raise problem_from(response.status, document if isinstance(document, dict) else {})
+
+
+def content_digest(sha256: str) -> str:
+    """A `Content-Digest` or `Repr-Digest` (RFC 9530) from a SHA-256 in hex."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
+
+
+@asynccontextmanager
+async def open_blob_client(
+    base_url: str, signer: ServiceTokenSigner, *, connector: aiohttp.BaseConnector | None = None
+) -> AsyncIterator[BlobClient]:
+    """A client with its own connection pool. A call ends when blob says nothing for 30 s."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=30)
+    async with aiohttp.ClientSession(
+        connector=connector or aiohttp.TCPConnector(limit=200),
+        timeout=timeout,
+        auto_decompress=False,
+        skip_auto_headers={"Accept-Encoding", "User-Agent", "Content-Type"},
+    ) as session:
+        yield BlobClient(session, base_url, signer)

@@ -1,0 +1,68 @@
+"""Calls to job: front submits and asks; processors claim and report."""
+
+from collections.abc import Sequence
+
+from common.clients.http import ServiceHttp
+from common.contracts.job import (
+    MAX_IDS,
+    ClaimAnswer,
+    ClaimedRun,
+    ClaimRequest,
+    Complete,
+    Fail,
+    Heartbeat,
+    OfferedProcessor,
+    OfferList,
+    Offers,
+    ProcessorOffer,
+    Release,
+    RunAccepted,
+    RunStatus,
+    RunSubmit,
+    StatusAnswer,
+    StatusQuery,
+)
+
+CLAIM_MARGIN_SECONDS = 10
+
+
+class JobClient:
+    """job's API. Raises `common.errors`: `Unavailable` when job can't be reached, `StaleFence` for a lost run."""
+
+    def __init__(self, http: ServiceHttp) -> None:
+        self._http = http
+
+    async def submit(self, run: RunSubmit) -> None:
+        await self._http.post("/api/v1/job", run, RunAccepted)
+
+    async def statuses(self, ids: Sequence[str]) -> dict[str, RunStatus]:
+        """The runs that job knows, by id."""
+        found: dict[str, RunStatus] = {}
+        for start in range(0, len(ids), MAX_IDS):
+            query = StatusQuery(ids=list(ids[start : start + MAX_IDS]))
+            answer = await self._http.post("/api/v1/job/status", query, StatusAnswer)
+            found.update({item.id: item for item in answer.items})
+        return found
+
+    async def processors(self) -> list[OfferedProcessor]:
+        return (await self._http.get("/api/v1/processor", OfferList)).items
+
+    async def offer(self, offers: Sequence[ProcessorOffer]) -> None:
+        await self._http.tell("/api/v1/processor", Offers(offers=list(offers)))
+
+    async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
+        timeout = request.wait_seconds + CLAIM_MARGIN_SECONDS
+        return (await self._http.post("/api/v1/claim", request, ClaimAnswer, timeout)).runs
+
+    async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:
+        await self._http.tell(f"/api/v1/run/{run_id}/heartbeat", beat)
+
+    async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
+        """Says that the run is done. Returns the runs of the claim that came along, if one did."""
+        return (await self._http.post(f"/api/v1/run/{run_id}/complete", completion, ClaimAnswer)).runs
+
+    async def fail(self, run_id: str, failure: Fail) -> None:
+        await self._http.tell(f"/api/v1/run/{run_id}/fail", failure)
+
+    async def release(self, run_id: str, release: Release) -> None:
+        await self._http.tell(f"/api/v1/run/{run_id}/release", release)

@@ -1,0 +1,73 @@
+"""Group commit for asyncio: calls that arrive while one batch is under way share the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from common.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Coalescer(Generic[Item, Result]):
+    """Turns many awaited calls into few batches, without adding a delay when idle.
+
+    The seed is the group commit of databases: the first call runs at once and alone; those that come while
+    it runs form the next batch. A waiter that is cancelled leaves the others alone. `run` takes the items of
+    a batch and returns one result for each, in their order; an exception among the results is raised to that
+    item's waiter only, and one raised by `run` itself to all of the batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_batch: int = 256,
+        max_waiting: int = 20_000,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Result:
+        """The result for `item`. Raises `Unavailable` when too many calls wait already."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Unavailable
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                size = min(len(self._waiting), self._max_batch)
+                batch = [self._waiting.popleft() for _ in range(size)]
+                await self._run_batch([entry for entry in batch if not entry[1].done()])
+        finally:
+            self._worker = None
+
+    async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        if not batch:
+            return
+        results: Sequence[Result | Exception]
+        try:
+            results = await self._run([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - handed on to every waiter, whatever it is
+            results = [error] * len(batch)
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,18 @@
+"""What front's internal port hears: job's reports."""
+
+from pydantic import Field
+
+from common.contracts import Wire
+from common.contracts.job import RunStatus
+
+
+class Report(Wire):
+    """`POST /internal/run`: runs that have ended."""
+
+    runs: list[RunStatus] = Field(min_length=1, max_length=1_000)
+
+
+class ReportAnswer(Wire):
+    """The runs whose job is final in front, or gone; job stops reporting these."""
+
+    settled: list[str]

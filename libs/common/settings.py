@@ -1,0 +1,45 @@
+"""Settings come from the environment, are validated once at start, and fail with a sentence that names the variable."""
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings
+
+LoadedSettings = TypeVar("LoadedSettings", bound=BaseSettings)
+
+
+class ProcessSettings(BaseSettings):
+    """What every process can be told."""
+
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least level that is logged."
+    )
+    key_file: Path | None = Field(
+        None,
+        description="PEM file of the Ed25519 private key that this process signs its calls to other services with.",
+    )
+
+
+class ServerSettings(ProcessSettings):
+    """What every process with a port can be told."""
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    callers_dir: Path = Field(
+        description="Folder with the public keys of the services that may call: `<caller>.pem`, "
+        "or `<caller>.<anything>.pem` for a second key while keys are changed."
+    )
+    drain_seconds: int = Field(25, ge=0, le=300, description="How long running requests may go on after SIGTERM.")
+
+
+def load(kind: type[LoadedSettings]) -> LoadedSettings:
+    """Read the settings; on a fault say which variable is wrong, and exit with 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        for fault in error.errors(include_url=False, include_input=False):
+            variable = prefix + "_".join(str(part) for part in fault["loc"]).upper()
+            print(f"{variable}: {fault['msg']}.", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""The parts of HTTP serving that are the same in every service."""

@@ -1,0 +1,81 @@
+"""Renders every refusal as an RFC 9457 problem document, the framework's own included."""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails, to_json
+from pymongo.errors import PyMongoError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from common.errors import (
+    Invalid,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Unavailable,
+    all_problems,
+)
+from common.logging import get_logger
+from common.mongo import is_unavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+log = get_logger()
+
+
+def render(problem: Problem) -> Response:
+    return Response(to_json(problem.document()), problem.status, problem.headers, MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an exception means to a client; one that nobody foresaw is logged and says nothing."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, PyMongoError) and is_unavailable(error):
+        log.warning("mongodb.unavailable", error=type(error).__name__)
+        return Unavailable()
+    log.error("request.failed", exc_info=error)
+    return Problem()
+
+
+def pointer(location: tuple[int | str, ...]) -> str:
+    """A JSON Pointer (RFC 6901) from pydantic's location."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def invalid(faults: list[ErrorDetails]) -> Problem:
+    """400 for what isn't JSON, else 422 with a pointer to each fault. The input itself is never echoed."""
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return Malformed("The body isn't valid JSON.")
+    return Invalid(errors=[{"pointer": pointer(fault["loc"]), "detail": fault["msg"]} for fault in faults])
+
+
+def install(app: FastAPI) -> None:
+    """Answer with problem documents, whatever goes wrong."""
+
+    async def on_error(_request: Request, error: Exception) -> Response:
+        return render(problem_of(error))
+
+    async def on_http(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - narrows what Starlette promises
+        headers: Mapping[str, str] = error.headers or {}
+        if error.status_code == 405:
+            return render(MethodNotAllowed(headers=headers))
+        if error.status_code == 404:
+            return render(NotFound())
+        kinds = [kind for kind in all_problems() if kind.status == error.status_code]
+        return render(kinds[0](headers=headers) if kinds else Malformed())
+
+    async def on_validation(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows what FastAPI promises
+        faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
+        return render(invalid(faults))  # type: ignore[arg-type]  # FastAPI's dicts are pydantic's
+
+    app.add_exception_handler(Problem, on_error)
+    app.add_exception_handler(PyMongoError, on_error)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(Exception, on_error)

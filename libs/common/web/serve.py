@@ -1,0 +1,108 @@
+"""Serve ASGI applications until SIGTERM, then drain: not ready, finish what runs, exit."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from common.logging import get_logger
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An application and the address it is served at."""
+
+    app: ASGIApp
+    host: str
+    port: int
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # One process may serve two ports, so the signals are handled once, below, and not by each server.
+        yield
+
+
+class Readiness:
+    """Whether this process takes requests; `/readyz` asks it, and a drain ends it."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+async def serve(listeners: list[Listener], readiness: Readiness, drain_seconds: int) -> None:
+    """Serve until SIGTERM or SIGINT; then let running requests finish for `drain_seconds`."""
+    servers = [
+        _Server(
+            uvicorn.Config(
+                listener.app,
+                host=listener.host,
+                port=listener.port,
+                loop="none",
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=drain_seconds,
+                h11_max_incomplete_event_size=64 * 1024,
+            )
+        )
+        for listener in listeners
+    ]
+
+    def stop() -> None:
+        log.info("serve.stopping")
+        readiness.draining = True
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    log.info("serve.starting", ports=[listener.port for listener in listeners])
+    async with asyncio.TaskGroup() as group:
+        for server in servers:
+            group.create_task(server.serve())
+
+
+def run_server(
+    open_listeners: Callable[[Readiness], AbstractAsyncContextManager[list[Listener]]], drain_seconds: int
+) -> None:
+    """Open what a service is made of, serve it, and close it again; the last of a service's four starting steps."""
+
+    async def main() -> None:
+        readiness = Readiness()
+        async with open_listeners(readiness) as listeners:
+            await serve(listeners, readiness, drain_seconds)
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(main())
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+@contextlib.asynccontextmanager
+async def background(*loops: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run endless loops beside the body of the `async with`, and cancel them at its end."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop()) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -1,0 +1,64 @@
+"""The coalescer: few batches, no waiter harmed by another."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from common.coalescer import Coalescer
+from common.errors import Unavailable
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def run(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        return [ValueError(item) if item < 0 else item * 2 for item in items]
+
+
+async def test_calls_during_a_batch_share_the_next_one() -> None:
+    recorder = Recorder()
+    double = Coalescer(recorder.run)
+    calls = [asyncio.create_task(double(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    recorder.gate.set()
+    assert await asyncio.gather(*calls) == [0, 2, 4]
+    assert sorted(sum(recorder.batches, [])) == [0, 1, 2]
+    assert len(recorder.batches) <= 2
+
+
+async def test_one_items_error_reaches_its_waiter_alone() -> None:
+    recorder = Recorder()
+    recorder.gate.set()
+    double = Coalescer(recorder.run)
+    results = await asyncio.gather(double(1), double(-1), return_exceptions=True)
+    assert results[0] == 2
+    assert isinstance(results[1], ValueError)
+
+
+async def test_a_cancelled_waiter_leaves_the_others_alone() -> None:
+    recorder = Recorder()
+    double = Coalescer(recorder.run)
+    leaves, stays = asyncio.create_task(double(1)), asyncio.create_task(double(2))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    recorder.gate.set()
+    assert await stays == 4
+
+
+async def test_too_many_waiters_are_refused() -> None:
+    recorder = Recorder()
+    double = Coalescer(recorder.run, max_waiting=1)
+    first = asyncio.create_task(double(1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = asyncio.create_task(double(2))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await double(3)
+    recorder.gate.set()
+    assert await asyncio.gather(first, second) == [2, 4]
