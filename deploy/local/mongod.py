@@ -8,8 +8,9 @@ import socket
 import stat
 from pathlib import Path
 
-from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
+
+from common.mongo import Client
 
 REPLICA_SET = "gristmill"
 START_SECONDS = 30
@@ -61,7 +62,7 @@ async def initiate(port: int) -> None:
     """
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _is_primary(port):
+            while not await _is_primary(port):  # noqa: ASYNC110 - another process can't set an event of ours
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise MongodError(f"mongod on port {port} did not become ready within {START_SECONDS} s.") from None
@@ -69,7 +70,7 @@ async def initiate(port: int) -> None:
 
 async def _is_primary(port: int) -> bool:
     # A client that has met the node before it was a replica set keeps wrong ideas of it, hence a new one each time.
-    async with AsyncMongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
+    async with Client("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
         try:
             hello = await client.admin.command("hello")
             if not hello.get("setName"):
@@ -86,7 +87,7 @@ async def _is_primary(port: int) -> bool:
 
 async def start(data: Path, port: int) -> asyncio.subprocess.Process:
     """Start mongod and wait until it takes writes; for tests and benchmarks, which stop it themselves."""
-    data.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     process = await asyncio.create_subprocess_exec(
         *command(find_binary(), data, port), stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
     )
