@@ -1,4 +1,7 @@
-"""Who may call what. Every route carries one of these policies, and a test walks the routes to see that it does."""
+"""Who may call what. Every route carries one of these policies, and a test walks the routes to see that it does.
+
+They are coroutines because FastAPI would send a plain function through its thread pool on each request.
+"""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +20,7 @@ class Callers:
 
     names: frozenset[str] = field(default_factory=frozenset)
 
-    def __call__(self, request: Request) -> str:
+    async def __call__(self, request: Request) -> str:
         verifier: ServiceTokenVerifier = request.app.state.verifier
         caller = verifier.caller(request.headers.get("authorization"))
         if caller not in self.names:
@@ -29,5 +32,5 @@ def callers(*names: str) -> Callers:
     return Callers(frozenset(names))
 
 
-def public() -> None:
+async def public() -> None:
     """A route policy: anybody may call; nothing of anybody's is told."""

@@ -38,26 +38,28 @@ class Readiness:
         self.draining = False
 
 
+def new_server(listener: Listener, drain_seconds: int) -> uvicorn.Server:
+    """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
+    return _Server(
+        uvicorn.Config(
+            listener.app,
+            host=listener.host,
+            port=listener.port,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=drain_seconds,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+    )
+
+
 async def serve(listeners: list[Listener], readiness: Readiness, drain_seconds: int) -> None:
     """Serve until SIGTERM or SIGINT; then let running requests finish for `drain_seconds`."""
-    servers = [
-        _Server(
-            uvicorn.Config(
-                listener.app,
-                host=listener.host,
-                port=listener.port,
-                loop="none",
-                http="httptools",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=drain_seconds,
-                h11_max_incomplete_event_size=64 * 1024,
-            )
-        )
-        for listener in listeners
-    ]
+    servers = [new_server(listener, drain_seconds) for listener in listeners]
 
     def stop() -> None:
         log.info("serve.stopping")
