@@ -1,0 +1,47 @@
+# Settings pass by the environment or on the command line: `make up FRONT_PORT=9000 PROCESSORS=2`.
+PYTHON ?= python3
+BIN := .venv/bin
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up token test check lint types imports format bench lock clean
+
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv from requirements.lock; every other target does it by itself
+	@command -v "$(PYTHON)" >/dev/null || { echo "Gristmill needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name one with PYTHON=." >&2; exit 1; }
+	@"$(PYTHON)" deploy/local/bootstrap.py
+
+# `exec`, so that the runner's parent is make itself: when make is killed, the runner notices and stops.
+up: setup ## Start everything, and send a sample picture through it (settings: README)
+	@exec $(BIN)/python -m deploy.local up
+
+token: setup ## Print a token for TENANT= and SUB= (also TTL= in seconds, CLAIMS= as JSON)
+	@exec $(BIN)/python -m deploy.local token
+
+test: setup ## Run all tests, with a real mongod
+	@$(BIN)/python -m pytest
+
+check: lint types imports test ## All that has to pass: lint, types, import contracts, tests
+
+lint: setup ## Check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+imports: setup ## Check who may import whom
+	@$(BIN)/lint-imports
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: setup ## Measure against peers, into benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks
+
+lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
+	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
+
+clean: ## Remove .venv, caches and demo-output; the data in .data stays
+	@rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
