@@ -78,11 +78,22 @@ async def _is_primary(port: int) -> bool:
                 await client.admin.command("replSetInitiate", config)
             return bool(hello.get("isWritablePrimary"))
         except OperationFailure as error:
-            if error.code == 23:  # AlreadyInitialized: it will elect itself
-                return False
-            raise
+            if error.code != 23:  # AlreadyInitialized
+                raise
+            await _move(client, port)
+            return False
         except PyMongoError:
             return False
+
+
+async def _move(client: Client, port: int) -> None:
+    """Tell a node whose data was made on another port that it is the same member as before; else it elects nobody."""
+    config = (await client.admin.command("replSetGetConfig"))["config"]
+    host = f"127.0.0.1:{port}"
+    if config["members"][0]["host"] != host:
+        config["members"][0]["host"] = host
+        config["version"] += 1
+        await client.admin.command("replSetReconfig", config, force=True)
 
 
 async def start(data: Path, port: int) -> asyncio.subprocess.Process:

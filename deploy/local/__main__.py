@@ -1,0 +1,42 @@
+"""`python -m deploy.local up` and `python -m deploy.local token`, which the Makefile calls."""
+
+import argparse
+import asyncio
+import sys
+
+from common.settings import load
+from deploy.local import keys, tokens
+from deploy.local.checks import CheckError, check_room
+from deploy.local.mongod import MongodError
+from deploy.local.settings import LocalSettings, TokenSettings
+from deploy.local.supervisor import SupervisionError
+from deploy.local.tokens import TokenError
+from deploy.local.up import up
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Run Gristmill on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start everything, and stay until stopped")
+    commands.add_parser("token", help="print a token for a user")
+    try:
+        if parser.parse_args().command == "up":
+            asyncio.run(up(load(LocalSettings)))
+        else:
+            print(token(load(TokenSettings)))
+    except (CheckError, MongodError, SupervisionError, TokenError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def token(settings: TokenSettings) -> str:
+    """A token as the settings describe it; the first one makes the keys. Raises `TokenError`, `CheckError`."""
+    claims = tokens.parse_claims(settings.claims)
+    data = settings.gristmill_data.absolute()
+    check_room(data)
+    return tokens.make(keys.ensure(data).users_secret, settings.tenant, settings.sub, settings.ttl, claims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
