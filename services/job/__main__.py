@@ -1,0 +1,19 @@
+"""`python -m services.job`: settings, logging, build, serve."""
+
+from functools import partial
+
+from common.logging import configure
+from common.settings import load
+from common.web.serve import run_server
+from services.job.app import open_listeners
+from services.job.settings import Settings
+
+
+def main() -> None:
+    settings = load(Settings)
+    configure("job", settings.log_level)
+    run_server(partial(open_listeners, settings), settings.drain_seconds)
+
+
+if __name__ == "__main__":
+    main()

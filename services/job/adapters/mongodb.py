@@ -1,0 +1,45 @@
+"""job's database: its indexes, and whether it can be used."""
+
+from pymongo import IndexModel
+
+from common.contracts.job import RunState
+from common.errors import Unavailable
+from common.mongo import Client
+from services.job.adapters.mongodb_offers import MongoOfferStore
+from services.job.adapters.mongodb_runs import MongoRunStore
+
+# Partial, so that each holds the runs it is for and not the many that have ended.
+RUN_INDEXES = [
+    IndexModel(
+        [("processor", 1), ("availableAt", 1), ("_id", 1)],
+        name="queue",
+        partialFilterExpression={"state": RunState.QUEUED},
+    ),
+    IndexModel([("leaseUntil", 1)], name="leases", partialFilterExpression={"state": RunState.RUNNING}),
+    IndexModel([("claimId", 1)], name="claims", partialFilterExpression={"state": RunState.RUNNING}),
+    IndexModel([("reportDueAt", 1)], name="reports", partialFilterExpression={"reportDueAt": {"$exists": True}}),
+]
+OFFER_INDEXES = [IndexModel([("lastSeenAt", 1)], name="seen")]
+
+
+class JobDatabase:
+    """The stores, over one client. Usable once `create_indexes` has come through, which needs MongoDB to be there."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._database = client[name]
+        self._indexed = False
+        self.runs = MongoRunStore(self._database["runs"])
+        self.offers = MongoOfferStore(self._database["offers"])
+
+    async def create_indexes(self) -> None:
+        """Idempotent, and safe in many processes at once."""
+        await self._database["runs"].create_indexes(RUN_INDEXES)
+        await self._database["offers"].create_indexes(OFFER_INDEXES)
+        self._indexed = True
+
+    async def check(self) -> None:
+        """Raises when the database can't be used now."""
+        await self._client.admin.command("ping")
+        if not self._indexed:
+            raise Unavailable("The indexes aren't there yet.")

@@ -1,0 +1,231 @@
+"""The queue in MongoDB: one document a run, one conditional write a transition.
+
+Writes that arrive together go out together: submits as pipeline upserts, and whatever a fence guards as
+conditional updates, each in one `bulk_write` under majority. A bulk write returns totals, not winners. When
+every update matched, all of them won. Else one majority read says who did: the writes that end a lease leave
+a token of their own, of which one alone can match for any fence; a heartbeat won if its fence still holds.
+
+The inputs and parameters are kept as the JSON text they came as: the queue never looks into them, and no key,
+depth or number of theirs can spoil a bulk write for others.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from common.coalescer import Coalescer
+from common.contracts.job import InputRef, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.errors import Invalid, StaleFence, Unavailable
+from common.ids import new_id
+from common.mongo import Document
+from services.job.adapters import pipelines
+from services.job.domain.rules import RetryPolicy
+from services.job.ports import Claimed, Handover, Submitted
+
+DUPLICATE_KEY = 11000
+# Others may win all the runs that a claim looked at; those behind them are still there.
+CLAIM_TRIES = 4
+STATUS = {"state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
+CLAIMED = {"fence": 1, "inputs": 1, "processor": 1, "params": 1, "tenant": 1}
+
+_inputs = TypeAdapter(list[InputRef])
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A write that a fence guards, and whether its caller needs the document as it is afterwards."""
+
+    filter: Mapping[str, Any]
+    pipeline: pipelines.Pipeline
+    reads: bool = False
+
+
+class MongoRunStore:
+    """A `RunStore` and its `QueueHints` over one collection."""
+
+    def __init__(self, runs: AsyncCollection[Document]) -> None:
+        self._runs = runs
+        self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
+        self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
+
+    async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
+        pipeline = pipelines.submit(_document(run), handover)
+        # The state keeps the upsert from touching a run that is there; it then stumbles over the id.
+        if await self._submits(UpdateOne({"_id": run.id, "state": {"$exists": False}}, pipeline, upsert=True)):
+            return Submitted(RunState.QUEUED if handover is None else RunState.RUNNING, created=True)
+        found = await self._runs.find_one({"_id": run.id}, {"state": 1})
+        if found is None:
+            raise Unavailable
+        return Submitted(RunState(found["state"]), created=False)
+
+    async def claim(
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+    ) -> Sequence[Claimed]:
+        if mine := await self._claimed(claim_id, limit):
+            return mine
+        for _ in range(CLAIM_TRIES):
+            queued = {"state": RunState.QUEUED, "processor": {"$in": list(processors)}, **pipelines.due("availableAt")}
+            order = [("availableAt", 1), ("_id", 1)]
+            ids = [found["_id"] async for found in self._runs.find(queued, {"_id": 1}).sort(order).limit(limit)]
+            if not ids:
+                break
+            taken = {"_id": {"$in": ids}, "state": RunState.QUEUED, **pipelines.due("availableAt")}
+            result = await self._runs.update_many(taken, pipelines.claim(claim_id, start_seconds))
+            if result.modified_count:
+                return await self._claimed(claim_id, limit)
+        return []
+
+    async def heartbeat(
+        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+    ) -> None:
+        found = await self._change(run_id, fence, pipelines.heartbeat(lease_seconds, started=started, phase=phase))
+        # With this fence the run has been RUNNING without a break, or has ended well just now.
+        if found and not (found["fence"] == fence and found["state"] in (RunState.RUNNING, RunState.SUCCESS)):
+            raise StaleFence
+
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
+        token = new_id()
+        found = await self._change(run_id, fence, pipelines.complete([o.model_dump() for o in outputs], token))
+        if found is None or found.get("token") == token:
+            return True
+        if found["state"] == RunState.SUCCESS and found["fence"] == fence:
+            return False
+        raise StaleFence
+
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
+        token = new_id()
+        found = await self._change(run_id, fence, pipelines.fail(error.model_dump(), retry, token), reads=True)
+        if found is None or found.get("token") != token:
+            raise StaleFence
+        return RunState(found["state"])
+
+    async def release(self, run_id: str, fence: int) -> None:
+        token = new_id()
+        found = await self._change(run_id, fence, pipelines.release(token))
+        if found and found.get("token") != token:
+            raise StaleFence
+
+    async def sweep(self, retry: RetryPolicy) -> int:
+        lapsed = {"state": RunState.RUNNING, **pipelines.due("leaseUntil")}
+        return (await self._runs.update_many(lapsed, pipelines.sweep(retry))).modified_count
+
+    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
+        return [_status(found) async for found in self._runs.find({"_id": {"$in": list(ids)}}, STATUS)]
+
+    async def take_reports(self, limit: int) -> list[RunStatus]:
+        due = {"reportDueAt": {"$exists": True}, **pipelines.due("reportDueAt")}
+        ids = [found["_id"] async for found in self._runs.find(due, {"_id": 1}).sort("reportDueAt").limit(limit)]
+        if not ids:
+            return []
+        token = new_id()
+        await self._runs.update_many({"_id": {"$in": ids}, **due}, pipelines.take_report(token))
+        mine = self._runs.find({"_id": {"$in": ids}, "reportToken": token}, STATUS)
+        return [_status(found) async for found in mine]
+
+    async def settle(self, ids: Sequence[str]) -> None:
+        fields = {"reportDueAt": "", "reports": "", "reportToken": ""}
+        await self._runs.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
+
+    async def queued(self) -> AsyncIterator[str | None]:
+        """A change stream: inserts name their processor, what goes back into the queue does not."""
+        watched: Sequence[Mapping[str, Any]] = [
+            {
+                "$match": {
+                    "$or": [
+                        {"operationType": "insert", "fullDocument.state": RunState.QUEUED},
+                        {"operationType": "update", "updateDescription.updatedFields.state": RunState.QUEUED},
+                    ]
+                }
+            },
+            {"$project": {"fullDocument.processor": 1}},
+        ]
+        async with await self._runs.watch(watched, max_await_time_ms=1000) as changes:
+            async for change in changes:
+                yield change.get("fullDocument", {}).get("processor")
+
+    async def _claimed(self, claim_id: str, limit: int) -> list[Claimed]:
+        held = self._runs.find({"claimId": claim_id, "state": RunState.RUNNING}, CLAIMED)
+        return [_claimed(found) async for found in held.sort([("availableAt", 1), ("_id", 1)]).limit(limit)]
+
+    async def _change(
+        self, run_id: str, fence: int, pipeline: pipelines.Pipeline, *, reads: bool = False
+    ) -> Document | None:
+        """The run after the write; None when the write is known to have won and `reads` is false."""
+        guard = pipelines.encoded({"_id": run_id, "fence": fence, "state": RunState.RUNNING})
+        return await self._changes(_Change(guard, pipeline, reads))
+
+    async def _submit_all(self, upserts: Sequence[UpdateOne]) -> Sequence[bool | Exception]:
+        result, errors = await self._bulk_write(upserts)
+        created = {upserted["index"] for upserted in result["upserted"]}
+        return [
+            PyMongoError(errors[n]["errmsg"]) if n in errors and errors[n]["code"] != DUPLICATE_KEY else n in created
+            for n in range(len(upserts))
+        ]
+
+    async def _change_all(self, changes: Sequence[_Change]) -> Sequence[Document | Exception | None]:
+        updates = [UpdateOne(change.filter, change.pipeline) for change in changes]
+        result, errors = await self._bulk_write(updates)
+        all_won = result["nMatched"] == len(changes)
+        unsure = {change.filter["_id"] for change in changes if change.reads or not all_won}
+        found: dict[str, Document] = {}
+        if unsure:
+            query = self._runs.find({"_id": {"$in": list(unsure)}}, {"state": 1, "fence": 1, "token": 1})
+            found = {document["_id"]: document async for document in query}
+        answers: list[Document | Exception | None] = []
+        for n, change in enumerate(changes):
+            if n in errors:
+                answers.append(PyMongoError(errors[n]["errmsg"]))
+            elif change.reads or not all_won:
+                answers.append(found.get(change.filter["_id"], StaleFence()))
+            else:
+                answers.append(None)
+        return answers
+
+    async def _bulk_write(self, updates: Sequence[UpdateOne]) -> tuple[Document, dict[int, Document]]:
+        """The totals, and the errors of single updates by their index."""
+        try:
+            result = await self._runs.bulk_write(list(updates), ordered=False)
+        except BulkWriteError as error:
+            details: Document = dict(error.details or {})
+            if error.timeout or details.get("writeConcernErrors"):
+                raise Unavailable from error
+            return details, {fault["index"]: fault for fault in details["writeErrors"]}
+        return result.bulk_api_result, {}
+
+
+def _document(run: RunSubmit) -> Document:
+    try:
+        params = to_json(run.params).decode()
+        inputs = _inputs.dump_json(run.inputs).decode()
+    except PydanticSerializationError as error:
+        raise Invalid("The parameters hold a text that isn't Unicode.") from error
+    return {"_id": run.id, "inputs": inputs, "processor": run.processor, "params": params, "tenant": run.tenant}
+
+
+def _claimed(found: Document) -> Claimed:
+    run = RunSubmit(
+        id=found["_id"],
+        inputs=_inputs.validate_json(found["inputs"]),
+        processor=found["processor"],
+        params=from_json(found["params"]),
+        tenant=found["tenant"],
+    )
+    return Claimed(run, found["fence"])
+
+
+def _status(found: Document) -> RunStatus:
+    return RunStatus(
+        id=found["_id"],
+        status=found["state"],
+        fence=found["fence"],
+        attempt=found["attempt"],
+        phase=found.get("phase"),
+        outputs=found.get("outputs", []),
+        error=found.get("error"),
+    )

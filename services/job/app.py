@@ -1,0 +1,81 @@
+"""What job is made of: the only place where its parts are put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from common.auth import ServiceTokenSigner, ServiceTokenVerifier
+from common.clients.front import FrontClient
+from common.clients.http import ServiceHttp, open_http
+from common.mongo import Client, connect
+from common.web import health, problems
+from common.web.serve import Listener, Readiness, background
+from services.job.adapters.mongodb import JobDatabase
+from services.job.api import routes
+from services.job.ports import FrontReports
+from services.job.settings import Settings
+from services.job.use_cases.loops import heed, repeat, until_done
+from services.job.use_cases.offers import Offering
+from services.job.use_cases.queue import Leases, Queue
+from services.job.use_cases.reports import Reporter
+
+SECONDS_PER_DAY = 86_400
+REPORT_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    readiness: Readiness,
+    *,
+    mongodb: Client | None = None,
+    front: FrontReports | None = None,
+    verifier: ServiceTokenVerifier | None = None,
+) -> AsyncIterator[FastAPI]:
+    """The application, with its loops running; tests hand in what they want to see from outside."""
+    async with AsyncExitStack() as stack:
+        if mongodb is None:
+            mongodb = await stack.enter_async_context(connect(settings.mongodb_uri))
+        if front is None:
+            signer = ServiceTokenSigner.from_file("job", settings.key_file)
+            http = await stack.enter_async_context(open_http(settings.front_url))
+            front = FrontClient(ServiceHttp(http, signer, "front"))
+        database = JobDatabase(mongodb, settings.database)
+        reporter = Reporter(database.runs, front)
+        queue = Queue(
+            database.runs,
+            Leases(settings.start_seconds, settings.lease_seconds),
+            settings.retry_policy(),
+            on_end=reporter.ended,
+            stopping=lambda: readiness.draining,
+        )
+        offering = Offering(
+            database.offers,
+            live_seconds=settings.offer_live_seconds,
+            kept_seconds=settings.offer_kept_days * SECONDS_PER_DAY,
+        )
+
+        app = FastAPI(title="Gristmill job", openapi_url=None)
+        app.state.verifier = verifier or ServiceTokenVerifier.from_folder("job", settings.callers_dir)
+        problems.install(app)
+        health.install(app, readiness, database.check)
+        app.include_router(routes.router(queue, offering))
+
+        await stack.enter_async_context(
+            background(
+                partial(until_done, "indexes", database.create_indexes),
+                partial(repeat, "sweep", queue.sweep, settings.sweep_seconds),
+                partial(repeat, "report", reporter.report_ended, 0),
+                partial(repeat, "report", reporter.report_due, REPORT_SECONDS),
+                partial(repeat, "hints", partial(heed, database.runs, queue.waiters), 0),
+            )
+        )
+        yield app
+
+
+@asynccontextmanager
+async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
+    async with open_app(settings, readiness) as app:
+        yield [Listener(app, settings.host, settings.port)]

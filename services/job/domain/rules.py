@@ -1,0 +1,49 @@
+"""The rules of a run's life, as data and pure functions. The stores carry them out; see `services.job.ports`.
+
+| state | means | who moves it on | after a crash |
+|---|---|---|---|
+| `QUEUED` | it waits for a processor, at once or after a backoff | a claim | nothing is lost |
+| `RUNNING` | a claim holds it under a lease, proved by its fence | the processor, or the sweep | its lease lapses |
+| `SUCCESS`, `FAILED` | it has ended, and front is told so until it agrees | nobody | it is reported by any process |
+"""
+
+from dataclasses import dataclass
+
+from common.contracts.job import RunError, RunState
+from common.failures import FAILURES
+
+TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING}),
+    RunState.RUNNING: frozenset({RunState.QUEUED, RunState.SUCCESS, RunState.FAILED}),
+    RunState.SUCCESS: frozenset(),
+    RunState.FAILED: frozenset(),
+}
+
+FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
+
+POISON = RunError(type="poison", detail=f"{FAILURES['poison'].title}.")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a run is tried, and how long it rests in between: `backoff_seconds`, doubled after each attempt."""
+
+    max_attempts: int
+    backoff_seconds: float
+
+    def allows_another(self, attempts: int) -> bool:
+        """Whether a run that has had so many attempts gets one more."""
+        return attempts < self.max_attempts
+
+    def backoff(self, attempts: int, jitter: float) -> float:
+        """Seconds to rest after so many attempts; `jitter` in [0, 1) spreads them over the upper half."""
+        return float(self.backoff_seconds * 2 ** (attempts - 1) * (0.5 + jitter / 2))
+
+
+def retry_after(error: RunError, policy: RetryPolicy) -> RetryPolicy | None:
+    """The policy, or None when a run that failed so is not tried again.
+
+    A type that the table doesn't know comes from a newer processor; trying again is the careful answer.
+    """
+    failure = FAILURES.get(error.type)
+    return policy if failure is None or failure.retried else None

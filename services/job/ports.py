@@ -1,0 +1,116 @@
+"""What job needs from outside: a store of runs, a store of offers, and front's ear.
+
+Every time is the store's own clock, so that no process's clock decides about a lease; only lengths are
+arguments, in seconds. A store that can't be reached raises its own error, and nothing is known of the write.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.contracts.job import OfferedProcessor, OutputInfo, ProcessorOffer, RunError, RunState, RunStatus, RunSubmit
+from services.job.domain.rules import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A claim that a new run is given to as it is written: born RUNNING, with fence 1 and a lease to start in."""
+
+    claim_id: str
+    start_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """`created` says whether this call made the run; else `state` is that of the run which was there."""
+
+    state: RunState
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that a claim holds, and the fence that proves it."""
+
+    run: RunSubmit
+    fence: int
+
+
+class RunStore(Protocol):
+    """The queue. A fence only grows, a final state never changes, and every change is one conditional write.
+
+    `heartbeat`, `complete`, `fail` and `release` raise `StaleFence`, and change nothing, unless the run is
+    RUNNING with just this fence.
+    """
+
+    async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
+        """Queue a run, or hand it over; one with this id that is there already stays as it is.
+
+        Raises `Invalid` for values that can't be stored.
+        """
+
+    async def claim(
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+    ) -> Sequence[Claimed]:
+        """Take up to `limit` runs that are due, the one that is due longest first; each raises its fence.
+
+        When runs are still this claim's, they are returned again and none is taken. Of many that claim at
+        once each run goes to one.
+        """
+
+    async def heartbeat(
+        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+    ) -> None:
+        """Renew the lease; the first one with `started` begins the attempt. Before that no lease is renewed."""
+
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
+        """End the run as SUCCESS; returns whether this call did. False: it had been completed with this fence."""
+
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
+        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED.
+
+        Returns which of them came about.
+        """
+
+    async def release(self, run_id: str, fence: int) -> None:
+        """Queue the run again with a new fence, at its old place; the attempt under way doesn't count."""
+
+    async def sweep(self, retry: RetryPolicy) -> int:
+        """Take back every run whose lease has lapsed, with a new fence; returns how many.
+
+        One that never started goes back to its place. One that did goes back after a backoff, or ends as
+        FAILED with `poison` when `retry` allows no other attempt. Safe in many processes at once.
+        """
+
+    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
+        """Those of the runs that exist, in no order."""
+
+    async def take_reports(self, limit: int) -> list[RunStatus]:
+        """Ended runs whose report is due, each taken by one caller; it is due again later unless `settle` says so."""
+
+    async def settle(self, ids: Sequence[str]) -> None:
+        """These runs need no further report."""
+
+
+class QueueHints(Protocol):
+    """A store that can say that something was queued, by whichever process. A hint may come late, twice or never."""
+
+    def queued(self) -> AsyncIterator[str | None]:
+        """The processor a run was queued for, None when it isn't known. Ends with an error when hints break off."""
+
+
+class OfferStore(Protocol):
+    """What processors can run, by name; the highest version among the live ones describes it."""
+
+    async def offer(self, offers: Sequence[ProcessorOffer], live_seconds: float) -> None:
+        """These are offered now."""
+
+    async def offered(self, live_seconds: float, kept_seconds: float) -> list[OfferedProcessor]:
+        """All that was offered in the last `kept_seconds`, by name; live if in the last `live_seconds`."""
+
+
+class FrontReports(Protocol):
+    """Front, which wants to know how runs ended."""
+
+    async def report(self, runs: Sequence[RunStatus]) -> list[str]:
+        """The ids that front has settled. Raises `Unavailable` when front can't be reached."""

@@ -1,0 +1,1 @@
+"""What job does, without a word about HTTP or MongoDB."""

@@ -1,0 +1,144 @@
+"""Runs are submitted, claimed, worked on and ended."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from common.contracts.job import (
+    ClaimedRun,
+    ClaimRequest,
+    Complete,
+    Fail,
+    Heartbeat,
+    RunAccepted,
+    RunStatus,
+    RunSubmit,
+)
+from common.errors import Invalid, NotFound
+from common.ids import is_job_id
+from services.job.domain.rules import FINAL, RetryPolicy, retry_after
+from services.job.ports import Claimed, Handover, RunStore
+from services.job.use_cases.waiting import Waiter, Waiters
+
+POLL_SECONDS = 2.0
+FIRST_FENCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """How long a claimed run has to start, and a started one to heartbeat, in seconds."""
+
+    start_seconds: float
+    lease_seconds: float
+
+
+class Queue:
+    """`on_end` is called with the id of each run that ended here; `stopping` says that waiting claims shall return."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        leases: Leases,
+        retry: RetryPolicy,
+        *,
+        on_end: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._retry = retry
+        self._on_end = on_end
+        self._stopping = stopping
+        self._poll_seconds = poll_seconds
+        self.waiters = Waiters()
+
+    async def submit(self, run: RunSubmit) -> tuple[RunAccepted, bool]:
+        """Queue a run once, or hand it straight to a claim that waits; says whether this call made it."""
+        if not is_job_id(run.id):
+            raise Invalid(errors=[{"pointer": "/id", "detail": "This is no id of a job."}])
+        waiter = self.waiters.reserve(run.processor)
+        if waiter is not None:
+            return await self._hand_over(run, waiter)
+        submitted = await self._store.submit(run)
+        if submitted.created:
+            self.waiters.wake_one(run.processor)
+        return RunAccepted(id=run.id, status=submitted.state), submitted.created
+
+    async def _hand_over(self, run: RunSubmit, waiter: Waiter) -> tuple[RunAccepted, bool]:
+        claimed = None
+        try:
+            submitted = await self._store.submit(run, Handover(waiter.claim_id, self._leases.start_seconds))
+            if submitted.created:
+                claimed = Claimed(run, FIRST_FENCE)
+        finally:
+            taken = waiter.hand(claimed)
+        if not taken:
+            await self._store.release(run.id, FIRST_FENCE)
+            self.waiters.wake_one(run.processor)
+        return RunAccepted(id=run.id, status=submitted.state), submitted.created
+
+    async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
+        """The runs of this claim; waits for a first one as long as the request says."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + request.wait_seconds
+        with self.waiters.entered(Waiter(request.claim_id, request.processors, request.max)) as waiter:
+            while True:
+                waiter.begins_to_look()
+                runs = await self._store.claim(
+                    request.claim_id, request.processors, request.max, self._leases.start_seconds
+                )
+                left = deadline - clock.time()
+                if not runs and left > 0 and not self._stopping():
+                    runs = await waiter.wait(min(left, self._poll_seconds))
+                    left = deadline - clock.time()
+                if runs or left <= 0 or self._stopping():
+                    return [self._on_wire(claimed) for claimed in runs]
+
+    async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:
+        await self._store.heartbeat(
+            run_id, beat.fence, self._leases.lease_seconds, started=beat.started, phase=beat.phase
+        )
+
+    async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
+        """Ends the run; returns the runs of the claim that came along, without waiting for any."""
+        if await self._store.complete(run_id, completion.fence, completion.outputs):
+            self._on_end(run_id)
+        if completion.claim is None:
+            return []
+        return await self.claim(completion.claim.model_copy(update={"wait_seconds": 0}))
+
+    async def fail(self, run_id: str, failure: Fail) -> None:
+        """Ends the run, or queues it again if its error is of a kind that may pass."""
+        retry = retry_after(failure.error, self._retry)
+        if await self._store.fail(run_id, failure.fence, failure.error, retry) in FINAL:
+            self._on_end(run_id)
+
+    async def release(self, run_id: str, fence: int) -> None:
+        await self._store.release(run_id, fence)
+        self.waiters.wake_all()
+
+    async def status(self, run_id: str) -> RunStatus:
+        for status in await self._store.statuses([run_id]):
+            return status
+        raise NotFound
+
+    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
+        return await self._store.statuses(ids)
+
+    async def sweep(self) -> int:
+        """Takes back runs whose lease has lapsed."""
+        swept = await self._store.sweep(self._retry)
+        if swept:
+            self.waiters.wake_all()
+        return swept
+
+    def _on_wire(self, claimed: Claimed) -> ClaimedRun:
+        return ClaimedRun(
+            id=claimed.run.id,
+            fence=claimed.fence,
+            lease_seconds=self._leases.lease_seconds,
+            inputs=claimed.run.inputs,
+            processor=claimed.run.processor,
+            params=claimed.run.params,
+        )

@@ -1,0 +1,53 @@
+"""Front hears of every run that has ended, until it says that it has settled it.
+
+What ends in this process is reported at once. A loop over what is due, in every process, takes care of the
+rest: of what a crash, a full queue or an absent front left over.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from common.contracts.job import RunStatus
+from common.errors import Problem
+from common.logging import get_logger
+from services.job.ports import FrontReports, RunStore
+
+BATCH = 500
+MOST_WAITING = 20_000
+
+log = get_logger()
+
+
+class Reporter:
+    """Reports to front. Nothing is lost with it: the store knows what front has not settled."""
+
+    def __init__(self, store: RunStore, front: FrontReports) -> None:
+        self._store = store
+        self._front = front
+        self._ended: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+
+    def ended(self, run_id: str) -> None:
+        with suppress(asyncio.QueueFull):
+            self._ended.put_nowait(run_id)
+
+    async def report_ended(self) -> None:
+        """Waits for runs that end here, and reports those that have gathered."""
+        ids = [await self._ended.get()]
+        while len(ids) < BATCH and not self._ended.empty():
+            ids.append(self._ended.get_nowait())
+        await self._report(await self._store.statuses(ids))
+
+    async def report_due(self) -> None:
+        """Reports what is due, until nothing is or front can't be reached."""
+        while runs := await self._store.take_reports(BATCH):
+            if not await self._report(runs):
+                return
+
+    async def _report(self, runs: list[RunStatus]) -> bool:
+        try:
+            settled = await self._front.report(runs)
+        except Problem as problem:
+            log.warning("report.failed", problem=problem.slug, detail=problem.detail, runs=len(runs))
+            return False
+        await self._store.settle(settled)
+        return True
