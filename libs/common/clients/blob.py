@@ -1,6 +1,7 @@
 """Calls to blob: bytes are streamed both ways over aiohttp, which measured faster than httpx where bodies are large."""
 
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from yarl import URL
 
 from common.auth import ServiceTokenSigner
 from common.contracts.blob import BlobInfo, BlobList
-from common.errors import BadGateway, NotFound, Unavailable, problem_from
+from common.errors import BadGateway, Malformed, NotFound, Unavailable, problem_from
 
 AUDIENCE = "blob"
 CHUNK_BYTES = 256 * 1024
@@ -23,7 +24,8 @@ CHUNK_BYTES = 256 * 1024
 class BlobBody:
     """An open blob, or a range of it: `status` 200 or 206, the headers that describe it, and its bytes.
 
-    `chunks` raises `BadGateway` when blob breaks off, so that a short body never passes for a whole one.
+    `chunks` raises `BadGateway` when blob breaks off, so that a short body never passes for a whole one; and of a
+    whole blob it withholds the last chunk until the digest fits, in case the bytes changed on the way.
     """
 
     status: int
@@ -47,14 +49,15 @@ class BlobClient:
         """Write a blob; with the same bytes as before it is the same answer, with others `AlreadyExists`.
 
         `size` and `sha256` (hex) are checked by blob while the bytes arrive. An exception that `body` raises
-        aborts the upload, so that nothing is kept, and comes out as it is.
+        aborts the upload, so that nothing is kept, and comes out as it is. Raises `Malformed` when `body` doesn't
+        have `size` bytes.
         """
         headers = self._headers()
         if size is not None:
             headers["Content-Length"] = str(size)
         if sha256 is not None:
             headers["Content-Digest"] = content_digest(sha256)
-        source = _Source(body)
+        source = _Source(body, size)
         try:
             async with self._session.put(self._base / blob_id, data=source.data, headers=headers) as response:
                 await _raise_for_problem(response)
@@ -73,17 +76,12 @@ class BlobClient:
         if byte_range:
             headers["Range"] = byte_range
         try:
-            async with self._session.get(self._base / blob_id, headers=headers) as response:
-                await _raise_for_problem(response)
-                yield BlobBody(
-                    status=response.status,
-                    size=int(response.headers["Content-Length"]),
-                    sha256=response.headers["ETag"].strip('"'),
-                    content_range=response.headers.get("Content-Range"),
-                    chunks=_chunks(response),
-                )
+            response = await self._session.get(self._base / blob_id, headers=headers)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable("blob can't be reached.") from error
+        # What the caller raises while it reads is its own, so nothing is translated around the `yield`.
+        async with response:
+            yield await _body(response)
 
     async def head(self, blob_id: str) -> BlobInfo | None:
         """The blob's size and digest; None when there is no such blob."""
@@ -91,12 +89,8 @@ class BlobClient:
             async with self._session.head(self._base / blob_id, headers=self._headers()) as response:
                 if response.status == 404:
                     return None
-                await _raise_for_problem(response)
-                return BlobInfo(
-                    id=blob_id,
-                    size=int(response.headers["Content-Length"]),
-                    sha256=response.headers["ETag"].strip('"'),
-                )
+                body = await _body(response)
+                return BlobInfo(id=blob_id, size=body.size, sha256=body.sha256)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable("blob can't be reached.") from error
 
@@ -127,19 +121,46 @@ class BlobClient:
 
 
 class _Source:
-    """A request body that remembers the exception which ended it: aiohttp would only say that the connection broke."""
+    """A request body that has the size that was declared, and remembers the exception which ended it.
 
-    def __init__(self, body: bytes | AsyncIterator[bytes]) -> None:
+    aiohttp would only say that the connection broke; and it cuts a body that is too long without a word.
+    """
+
+    def __init__(self, body: bytes | AsyncIterator[bytes], size: int | None) -> None:
         self.error: Exception | None = None
+        self._size = size
         self.data: bytes | AsyncIterator[bytes] = body if isinstance(body, bytes) else self._watched(body)
 
     async def _watched(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        sent = 0
         try:
             async for chunk in body:
+                sent += len(chunk)
+                if self._size is not None and sent > self._size:
+                    break
                 yield chunk
+            if self._size not in (None, sent):
+                raise Malformed("The body isn't as long as was declared.")
         except Exception as error:
             self.error = error
             raise
+
+
+async def _body(response: aiohttp.ClientResponse) -> BlobBody:
+    await _raise_for_problem(response)
+    try:
+        size = int(response.headers["Content-Length"])
+        sha256 = response.headers["ETag"].strip('"')
+    except (KeyError, ValueError) as error:
+        raise BadGateway from error
+    chunks = _chunks(response)
+    return BlobBody(
+        status=response.status,
+        size=size,
+        sha256=sha256,
+        content_range=response.headers.get("Content-Range"),
+        chunks=_checked(chunks, sha256) if response.status == 200 else chunks,
+    )
 
 
 async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -150,13 +171,26 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         raise BadGateway("blob broke off.") from error
 
 
+async def _checked(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    digest = hashlib.sha256()
+    withheld = b""
+    async for chunk in chunks:
+        digest.update(chunk)
+        if withheld:
+            yield withheld
+        withheld = chunk
+    if digest.hexdigest() != sha256:
+        raise BadGateway("blob's bytes don't have blob's digest.")
+    yield withheld
+
+
 async def _raise_for_problem(response: aiohttp.ClientResponse) -> None:
     if response.ok:
         return
     document: Any
     try:
         document = json.loads(await response.read())
-    except ValueError:
+    except (ValueError, aiohttp.ClientError, TimeoutError):
         document = {}
     raise problem_from(response.status, document if isinstance(document, dict) else {})
 
@@ -173,7 +207,8 @@ async def open_blob_client(
     """A client with its own connection pool. A call ends when blob says nothing for 30 s."""
     timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=30)
     async with aiohttp.ClientSession(
-        connector=connector or aiohttp.TCPConnector(limit=200),
+        # Kept for less long than blob keeps them, or a body could be sent into a connection that blob is closing.
+        connector=connector or aiohttp.TCPConnector(limit=200, keepalive_timeout=4),
         timeout=timeout,
         auto_decompress=False,
         skip_auto_headers={"Accept-Encoding", "User-Agent", "Content-Type"},

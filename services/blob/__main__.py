@@ -1,0 +1,14 @@
+"""`python -m services.blob`."""
+
+from functools import partial
+
+from common.logging import configure
+from common.settings import load
+from common.web.serve import run_server
+from services.blob.app import open_listeners
+from services.blob.settings import Settings
+
+if __name__ == "__main__":
+    settings = load(Settings)
+    configure("blob", settings.log_level)
+    run_server(partial(open_listeners, settings), settings.drain_seconds)
