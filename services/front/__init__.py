@@ -1,0 +1,1 @@
+"""Front: takes files and questions from clients, and orchestrates blob and job."""

@@ -86,11 +86,12 @@ def run_server(
         async with open_listeners(readiness) as listeners:
             await serve(listeners, readiness, drain_seconds)
 
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop where there is one."""
     try:
         import uvloop
     except ImportError:  # not on Windows

@@ -1,0 +1,1 @@
+"""Front's ports, on MongoDB and on PyJWT."""

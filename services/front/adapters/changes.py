@@ -1,0 +1,56 @@
+"""One change stream for a whole process wakes all who wait for a job's end, however many they are."""
+
+import asyncio
+
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+
+from common.logging import get_logger
+from common.mongo import Document
+from services.front.domain.job import FINAL
+
+REOPEN_SECONDS = 1.0
+_PIPELINE: list[Document] = [
+    {"$match": {"updateDescription.updatedFields.status": {"$in": [status.value for status in FINAL]}}},
+    {"$project": {"documentKey": 1}},
+]
+
+log = get_logger()
+
+
+class MongoChanges:
+    """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves."""
+
+    def __init__(self, jobs: AsyncCollection[Document]) -> None:
+        self._jobs = jobs
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    async def wait(self, job_id: str, timeout: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(job_id, set())
+        waiting.add(future)
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        except TimeoutError:
+            return
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._waiting.pop(job_id, None)
+
+    def wake(self, job_id: str) -> None:
+        for future in self._waiting.get(job_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def follow(self) -> None:
+        """Follow the stream for ever; a broken one is opened anew, from now on."""
+        while True:
+            try:
+                async with await self._jobs.watch(_PIPELINE) as stream:
+                    async for change in stream:
+                        self.wake(change["documentKey"]["_id"])
+            except PyMongoError as error:
+                log.warning("changes.broken", error=type(error).__name__)
+                await asyncio.sleep(REOPEN_SECONDS)

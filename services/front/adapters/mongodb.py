@@ -1,0 +1,217 @@
+"""Jobs in MongoDB: one document each, changed by conditional writes that are coalesced.
+
+Times are the server's clock (`$$NOW`, which works in pipelines only), so an insert is an upsert with a pipeline.
+`bulk_write` returns totals and not winners: where not every write of a batch took hold, the unique token that each
+leaves in the history tells, in one majority read, which did.
+Parameters are kept as JSON text: BSON has no integers over 64 bits and nests no deeper than 100.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError
+
+from common.coalescer import Coalescer
+from common.ids import new_id
+from common.mongo import Client, Document, literal, literals
+from services.front.domain.job import Job, JobError, NewJob, Output, Owner, Status, Transition
+
+INDEXES = [
+    IndexModel(
+        [("status", ASCENDING), ("leaseUntil", ASCENDING)],
+        name="lapsed",
+        partialFilterExpression={"leaseUntil": {"$exists": True}},
+    )
+]
+
+
+def _seconds_from_now(seconds: float) -> Document:
+    return {"$add": ["$$NOW", int(seconds * 1000)]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One conditional write; `token` is what it leaves behind if it takes hold."""
+
+    job_id: str
+    operation: UpdateOne
+    token: str
+
+
+class MongoJobStore:
+    """The `JobStore` of front, see `services.front.ports`."""
+
+    def __init__(self, client: Client, database: str) -> None:
+        self.jobs: AsyncCollection[Document] = client[database]["jobs"]
+        self.tasks: AsyncCollection[Document] = client[database]["tasks"]
+        self._admin = client.admin
+        self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch)
+        self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch)
+        self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch)
+
+    async def create_indexes(self) -> None:
+        await self.jobs.create_indexes(INDEXES)
+
+    async def insert_created(self, job: NewJob, lease_seconds: float) -> Job:
+        return await self._inserted(job, [Status.CREATED], lease_seconds)
+
+    async def insert_stored(self, job: NewJob, lease_seconds: float) -> Job:
+        return await self._inserted(job, [Status.CREATED, Status.STORED], lease_seconds)
+
+    async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
+        fields = {
+            "tenant": job.owner.tenant,
+            "subject": job.owner.subject,
+            "status": history[-1].value,
+            "name": job.name,
+            "mimetype": job.mimetype,
+            "size": job.size,
+            "sha256": job.sha256,
+            "processor": job.processor,
+            "params": json.dumps(job.params),
+        }
+        stages = [
+            {
+                "$set": {
+                    **literals(fields),
+                    "createdAt": "$$NOW",
+                    "updatedAt": "$$NOW",
+                    "leaseUntil": _seconds_from_now(lease_seconds),
+                    "history": [{"status": literal(status.value), "at": "$$NOW"} for status in history],
+                }
+            }
+        ]
+        await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), ""))
+        inserted = await self.find(job.id)
+        if inserted is None:
+            raise LookupError(f"The job {job.id} vanished.")
+        return inserted
+
+    async def _insert_batch(self, writes: Sequence[_Write]) -> Sequence[None]:
+        await self.jobs.bulk_write([write.operation for write in writes], ordered=False)
+        return [None] * len(writes)
+
+    async def find(self, job_id: str) -> Job | None:
+        return await self._find(job_id)
+
+    async def _find_batch(self, ids: Sequence[str]) -> Sequence[Job | None]:
+        found = await self.find_many(ids)
+        return [found.get(job_id) for job_id in ids]
+
+    async def find_many(self, job_ids: Collection[str]) -> Mapping[str, Job]:
+        if not job_ids:
+            return {}
+        documents = await self.jobs.find({"_id": {"$in": list(set(job_ids))}}).to_list()
+        return {document["_id"]: _job(document) for document in documents}
+
+    async def apply(self, job_id: str, transition: Transition, lease_seconds: float = 0) -> bool:
+        token = new_id()
+        stages: list[Document] = [
+            {
+                "$set": {
+                    **literals(_encoded(transition.fields)),
+                    "status": transition.target.value,
+                    "updatedAt": "$$NOW",
+                    "history": {
+                        "$concatArrays": [
+                            "$history",
+                            [{"status": transition.target.value, "at": "$$NOW", "token": token}],
+                        ]
+                    },
+                    **({} if transition.target.is_final else {"leaseUntil": _seconds_from_now(lease_seconds)}),
+                }
+            }
+        ]
+        if transition.target.is_final:
+            stages.append({"$unset": "leaseUntil"})
+        condition = {"_id": job_id, "status": {"$in": [status.value for status in transition.sources]}}
+        return await self._change(_Write(job_id, UpdateOne(condition, stages), token))
+
+    async def _change_batch(self, writes: Sequence[_Write]) -> Sequence[bool]:
+        result = await self.jobs.bulk_write([write.operation for write in writes], ordered=False)
+        if result.matched_count in (0, len(writes)):
+            return [result.matched_count > 0] * len(writes)
+        ids = list({write.job_id for write in writes})
+        documents = await self.jobs.find({"_id": {"$in": ids}}, {"history.token": 1}).to_list()
+        tokens = {entry.get("token") for document in documents for entry in document["history"]}
+        return [write.token in tokens for write in writes]
+
+    async def renew(self, job_id: str, status: Status, lease_seconds: float) -> bool:
+        stages = [{"$set": {"leaseUntil": _seconds_from_now(lease_seconds)}}]
+        result = await self.jobs.update_one({"_id": job_id, "status": status.value}, stages)
+        return result.matched_count == 1
+
+    async def take_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
+        lapsed = {
+            "status": {"$in": [status.value for status in statuses]},
+            "leaseUntil": {"$exists": True},
+            "$expr": {"$lte": ["$leaseUntil", "$$NOW"]},
+        }
+        candidates = await self.jobs.find(lapsed, {"_id": 1}).sort("leaseUntil", ASCENDING).limit(limit).to_list()
+        if not candidates:
+            return []
+        ids = [document["_id"] for document in candidates]
+        token = new_id()
+        stages = [{"$set": {"leaseUntil": _seconds_from_now(lease_seconds), "leaseToken": token}}]
+        await self.jobs.update_many({**lapsed, "_id": {"$in": ids}}, stages)
+        taken = await self.jobs.find({"_id": {"$in": ids}, "leaseToken": token}).to_list()
+        return [_job(document) for document in taken]
+
+    async def now(self) -> datetime:
+        moment: datetime = (await self._admin.command("hello"))["localTime"]
+        return moment
+
+    async def take_task(self, name: str, every_seconds: float) -> bool:
+        token = new_id()
+        is_due = {"$lte": [{"$ifNull": ["$dueAt", "$$NOW"]}, "$$NOW"]}
+        stages = [
+            {
+                "$set": {
+                    "taker": {"$cond": [is_due, token, "$taker"]},
+                    "dueAt": {"$cond": [is_due, _seconds_from_now(every_seconds), "$dueAt"]},
+                }
+            }
+        ]
+        try:
+            task = await self.tasks.find_one_and_update(
+                {"_id": name}, stages, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        except DuplicateKeyError:  # another has just made it, and so has taken it
+            return False
+        return task is not None and task["taker"] == token
+
+
+def _encoded(fields: Mapping[str, Any]) -> Document:
+    encoded = dict(fields)
+    if "outputs" in encoded:
+        encoded["outputs"] = [asdict(output) for output in encoded["outputs"]]
+    if "error" in encoded:
+        encoded["error"] = asdict(encoded["error"])
+    return encoded
+
+
+def _job(document: Document) -> Job:
+    error = document.get("error")
+    return Job(
+        id=document["_id"],
+        owner=Owner(document["tenant"], document["subject"]),
+        status=Status(document["status"]),
+        name=document["name"],
+        mimetype=document["mimetype"],
+        size=document["size"],
+        processor=document["processor"],
+        params=json.loads(document["params"]),
+        created_at=document["createdAt"],
+        updated_at=document["updatedAt"],
+        sha256=document.get("sha256"),
+        attempt=document.get("attempt"),
+        fence=document.get("fence"),
+        outputs=tuple(Output(**output) for output in document.get("outputs", ())),
+        error=JobError(**error) if error else None,
+        history=tuple(Status(entry["status"]) for entry in document["history"]),
+    )

@@ -1,0 +1,157 @@
+"""Users' tokens: JWTs (RFC 7519, with the advice of RFC 8725) whose algorithms and keys are configured, never chosen
+by the token.
+
+A verdict is cached for 5 minutes at most, never past `exp`, and dies with its key.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import jwt
+
+from common.errors import Unauthorized, Unavailable
+from common.logging import get_logger
+from services.front.domain.job import Owner
+
+MAX_TOKEN_BYTES = 8 * 1024
+MAX_NAME_CHARACTERS = 256
+CACHE_SECONDS = 300.0
+CACHED_VERDICTS = 8192
+REFETCH_SECONDS = 300.0
+UNKNOWN_KEY_SECONDS = 60.0
+NEVER_FETCHED_SECONDS = 5.0
+
+Key = Any  # PyJWT takes a secret, a key object or PEM text, by algorithm
+log = get_logger()
+
+
+class StaticKeys:
+    """One key that lasts as long as the process: an HS256 secret or a PEM public key."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    async def find(self, _kid: str | None) -> Key | None:
+        return self._key
+
+
+class JwksKeys:
+    """An issuer's published keys: fetched every 5 minutes, and for an unknown `kid` at most once a minute."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[Mapping[str, Any]]], on_change: Callable[[], None]) -> None:
+        self._fetch = fetch
+        self._on_change = on_change
+        self._document: Mapping[str, Any] | None = None
+        self._keys: dict[str | None, Key] = {}
+        self._tried_at = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def find(self, kid: str | None) -> Key | None:
+        """The key of that name, or the only one when the token names none. Raises `Unavailable`."""
+        await self._refetch(REFETCH_SECONDS)
+        if kid is not None and kid not in self._keys:
+            await self._refetch(UNKNOWN_KEY_SECONDS)
+        if self._document is None:
+            raise Unavailable("The issuer's keys can't be fetched.")
+        if kid is None:
+            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+        return self._keys.get(kid)
+
+    async def follow(self) -> None:
+        """Fetch every 5 minutes, so that a key which is withdrawn dies even if its tokens are cached."""
+        while True:
+            await self._refetch(REFETCH_SECONDS)
+            await asyncio.sleep(UNKNOWN_KEY_SECONDS)
+
+    async def _refetch(self, older_than: float) -> None:
+        wait = NEVER_FETCHED_SECONDS if self._document is None else older_than
+        if time.monotonic() - self._tried_at < wait:
+            return
+        async with self._fetching:
+            if time.monotonic() - self._tried_at < wait:
+                return
+            self._tried_at = time.monotonic()
+            try:
+                document = await self._fetch()
+                keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(dict(document)).keys}
+            except (Unavailable, jwt.PyJWTError) as error:
+                log.warning("jwks.unavailable", error=type(error).__name__)
+                return
+            if document != self._document:
+                self._document, self._keys = document, keys
+                self._on_change()
+
+
+class UserTokens:
+    """Says who a token proves its bearer to be."""
+
+    def __init__(
+        self,
+        *,
+        algorithms: Sequence[str],
+        audience: str,
+        issuer: str,
+        tenant_claim: str,
+        subject_claim: str,
+    ) -> None:
+        self._algorithms = list(algorithms)
+        self._audience = audience
+        self._issuer = issuer
+        self._tenant_claim = tenant_claim
+        self._subject_claim = subject_claim
+        self._verdicts: dict[str, tuple[Owner, float]] = {}
+        self.keys: StaticKeys | JwksKeys = StaticKeys(None)
+
+    def forget(self) -> None:
+        """Drop every cached verdict: the keys have changed."""
+        self._verdicts.clear()
+
+    async def owner(self, authorization: str | None) -> Owner:
+        """The owner named by an `Authorization` header. Raises `Unauthorized`."""
+        if authorization is None or not authorization[:7].lower() == "bearer ":
+            raise Unauthorized
+        token = authorization[7:]
+        verdict = self._verdicts.get(token)
+        if verdict is not None and time.time() < verdict[1]:
+            return verdict[0]
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthorized
+        owner, expires_at = await self._verify(token)
+        while len(self._verdicts) >= CACHED_VERDICTS:
+            del self._verdicts[next(iter(self._verdicts))]
+        self._verdicts[token] = (owner, min(expires_at, time.time() + CACHE_SECONDS))
+        return owner
+
+    async def _verify(self, token: str) -> tuple[Owner, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+            kid = header.get("kid")
+            if header.get("alg") not in self._algorithms or not (kid is None or isinstance(kid, str)):
+                raise Unauthorized
+            key = await self.keys.find(kid)
+            if key is None:
+                raise Unauthorized
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=self._algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                options={"require": ["exp", "aud", "iss"], "verify_sub": False},
+            )
+            expires_at = float(claims["exp"])
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+            # One answer for every fault: what is wrong with a token is nobody's business but its issuer's.
+            raise Unauthorized from None
+        return Owner(_name(claims.get(self._tenant_claim)), _name(claims.get(self._subject_claim))), expires_at
+
+
+def _name(claim: object) -> str:
+    """A tenant or subject: a string of 1-256 characters, or an integer, which becomes one."""
+    if isinstance(claim, int) and not isinstance(claim, bool):
+        claim = str(claim)
+    if not isinstance(claim, str) or not 0 < len(claim) <= MAX_NAME_CHARACTERS or "\x00" in claim:
+        raise Unauthorized
+    return claim

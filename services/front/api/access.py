@@ -1,0 +1,21 @@
+"""Who calls: the policy of every public route that tells anything."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.front.adapters.user_tokens import UserTokens
+from services.front.domain.job import Owner
+
+# Only documents the scheme; the check itself is `token_owner`, which the bare status path shares.
+_scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token meant for this service.")
+
+
+async def token_owner(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]) -> Owner:
+    """A route policy: the bearer of a valid token, who sees what is his alone."""
+    tokens: UserTokens = request.app.state.tokens
+    return await tokens.owner(request.headers.get("authorization"))
+
+
+TokenOwner = Annotated[Owner, Depends(token_owner)]

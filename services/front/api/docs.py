@@ -1,0 +1,125 @@
+"""What the OpenAPI page says beyond what the routes' types do."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from common.contracts.public import FaultPointer, JobRequest, ProblemView
+from common.errors import all_problems
+from common.web.problems import MEDIA_TYPE
+
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` for a route: each status, with the types of problem that it can mean."""
+    return {status: _response(status) for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Describe refusals as what they are: FastAPI would add a 422 of its own form to every route with a parameter."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = describe()
+            schemas = schema["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for model in (ProblemView, FaultPointer):
+                schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas[model.__name__].pop("$defs", None)
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                        del operation["responses"]["422"]
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents to extend it
+
+
+def _response(status: int) -> dict[str, Any]:
+    kinds = [kind for kind in all_problems() if kind.status == status]
+    response: dict[str, Any] = {
+        "description": " ".join(kind.default_detail() for kind in kinds),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/ProblemView"},
+                "examples": {kind.slug: {"value": kind().document()} for kind in kinds},
+            }
+        },
+    }
+    if any("Retry-After" in kind.default_headers for kind in kinds):
+        response["headers"] = _RETRY_AFTER
+    return response
+
+
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N` holds the answer until the job is final, N seconds at most (60 at the most).",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
+WAIT: dict[str, Any] = {"parameters": [_PREFER]}
+
+CREATE_BODIES: dict[str, Any] = {
+    "parameters": [
+        _PREFER,
+        {
+            "name": "params",
+            "in": "query",
+            "style": "form",
+            "explode": True,
+            "description": "Raw kind: the processor's parameters, repeated or with commas for lists.",
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            "example": {"widths": "320,800"},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": JobRequest.model_json_schema(by_alias=True),
+                "example": {
+                    "content": _EXAMPLE_PICTURE,
+                    "mimetype": "image/png",
+                    "name": "dot.png",
+                    "processor": "image-variants",
+                    "params": {"widths": [16]},
+                },
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "processor": {"type": "string"},
+                        "name": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                    "required": ["file"],
+                    "additionalProperties": {"type": "string"},
+                },
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+}
+
+_BYTES: dict[str, Any] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+OUTPUT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The bytes.",
+        "content": _BYTES,
+        "headers": {
+            "ETag": {"schema": {"type": "string"}},
+            "Repr-Digest": {"description": "The SHA-256 (RFC 9530).", "schema": {"type": "string"}},
+            "Content-Disposition": {"schema": {"type": "string"}},
+        },
+    },
+    206: {"description": "The range asked for.", "content": _BYTES},
+    304: {"description": "The client has these bytes already (`If-None-Match`)."},
+}

@@ -1,0 +1,210 @@
+"""The public routes of a job."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView
+from common.errors import Malformed, NotFound, Problem, TooLarge, UnsupportedMediaType
+from common.ids import is_job_id
+from common.web.problems import invalid
+from services.front.api import bodies, docs
+from services.front.api.access import TokenOwner
+from services.front.api.headers import sha256_digest, wait_seconds
+from services.front.api.output import OutputResponse
+from services.front.api.views import PREFIX, job_href, job_view, status_view
+from services.front.domain import media
+from services.front.domain.job import Job, Owner
+from services.front.ports import Blobs
+from services.front.use_cases.create import CreateJob
+from services.front.use_cases.read import ReadJob, Seen
+
+SMALL_BODY_BYTES = 64 * 1024
+
+router = APIRouter(prefix=PREFIX, tags=["job"])
+
+
+def _create(request: Request) -> CreateJob:
+    create: CreateJob = request.app.state.create
+    return create
+
+
+def _read(request: Request) -> ReadJob:
+    read: ReadJob = request.app.state.read
+    return read
+
+
+def _blobs(request: Request) -> Blobs:
+    blobs: Blobs = request.app.state.blobs
+    return blobs
+
+
+Create = Annotated[CreateJob, Depends(_create)]
+Read = Annotated[ReadJob, Depends(_read)]
+
+
+@router.post(
+    "/job",
+    status_code=201,
+    response_model=JobCreated | JobStatusView,
+    responses=docs.problems(400, 401, 413, 415, 422, 503, 507),
+    openapi_extra=docs.CREATE_BODIES,
+    summary="Create a job from a file",
+)
+async def create_job(
+    request: Request,
+    owner: TokenOwner,
+    create: Create,
+    read: Read,
+    processor: Annotated[str | None, Query(max_length=128, description="Raw kind: the processor.")] = None,
+    name: Annotated[str | None, Query(max_length=4096, description="Raw kind: the file's name, a label.")] = None,
+) -> Response:
+    """Hand in a file, get a job id at once. The body is one of three kinds:
+
+    - `application/json`: a small file in base64;
+    - `multipart/form-data`: fields, then the field `file`; streamed;
+    - anything else is the file itself, streamed; its `Content-Type` is the file's, and each query parameter other than
+      `processor` and `name` is one of the processor's.
+
+    With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
+    """
+    try:
+        job = await _created(request, owner, create, processor, name)
+    except Problem as problem:
+        # What is left of the body is not read, so the connection can't be used again.
+        problem.headers.setdefault("Connection", "close")
+        raise
+    headers = {"Location": job_href(job.id)}
+    body = JobCreated(id=job.id, status=job.status.value).to_wire()
+    if seconds := wait_seconds(request.headers.get("prefer")):
+        body = status_view(await read.wait(owner, job.id, seconds)).to_wire()
+        headers["Preference-Applied"] = f"wait={seconds}"
+    return Response(body, 201, headers, "application/json")
+
+
+async def _created(request: Request, owner: Owner, create: CreateJob, processor: str | None, name: str | None) -> Job:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the file itself, without a Content-Encoding.")
+    declared = request.headers.get("content-length")
+    size = int(declared) if declared is not None else None
+    content_type = request.headers.get("content-type")
+    kind = media.parse(content_type)
+    if kind == "application/json":
+        return await _from_json(request, owner, create, size)
+    if kind == "multipart/form-data":
+        form = bodies.Form(request)
+        file = await form.open_file()
+        fields = dict(file.fields)
+        params = [(key, value) for key, value in file.fields if key not in ("processor", "name")]
+        order = await create.order(
+            fields.get("processor"), params, fields.get("name", file.filename), file.content_type
+        )
+        return await create.from_stream(owner, order, form.file(), None, None)
+    params = [(key, value) for key, value in request.query_params.multi_items() if key not in ("processor", "name")]
+    order = await create.order(processor, params, name, content_type)
+    digest = sha256_digest(request.headers.get("content-digest"))
+    return await create.from_stream(owner, order, bodies.stream(request), size, digest)
+
+
+async def _from_json(request: Request, owner: Owner, create: CreateJob, size: int | None) -> Job:
+    limit = create.json_limit()
+    if size is not None and size > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes; send the file raw.")
+    held = limit if size is None else size
+    create.hold(held)
+    try:
+        body = await bodies.read(request, limit)
+        parse = _parsed if len(body) <= SMALL_BODY_BYTES else _parsed_in_thread
+        job, task = await create.from_json(owner, await parse(body))
+    except BaseException:
+        create.let_go(held)
+        raise
+    task.add_done_callback(lambda _: create.let_go(held))
+    return job
+
+
+async def _parsed(body: bytes) -> JobRequest:
+    return _parse(body)
+
+
+async def _parsed_in_thread(body: bytes) -> JobRequest:
+    return await run_in_threadpool(_parse, body)
+
+
+def _parse(body: bytes) -> JobRequest:
+    try:
+        document: Any = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise Malformed("The body isn't valid JSON.") from None
+    try:
+        return JobRequest.model_validate(document, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_input=False)) from None
+
+
+@router.get(
+    "/job/{job_id}",
+    response_model=JobView,
+    responses=docs.problems(401, 404, 503),
+    summary="The whole job",
+)
+async def get_job(owner: TokenOwner, read: Read, job_id: str) -> Response:
+    return Response(job_view(await read.status(owner, _checked(job_id))).to_wire(), media_type="application/json")
+
+
+@router.get(
+    "/job/{job_id}/status",
+    response_model=JobStatusView,
+    responses=docs.problems(401, 404, 503),
+    openapi_extra=docs.WAIT,
+    summary="The job's state",
+)
+async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: str) -> Response:
+    """The state, and its outputs or its error. With `Prefer: wait=N` the answer waits until the job is final.
+
+    Requests without `Prefer` are answered by `services.front.api.fast_status` before they get here.
+    """
+    seconds = wait_seconds(request.headers.get("prefer"))
+    headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
+    seen: Seen = await read.wait(owner, _checked(job_id), seconds)
+    return Response(status_view(seen).to_wire(), 200, headers, "application/json")
+
+
+@router.get(
+    "/job/{job_id}/output",
+    response_class=Response,
+    responses={**docs.OUTPUT, **docs.problems(401, 404, 416, 502, 503)},
+    summary="The first output's bytes",
+)
+async def get_output(
+    request: Request, owner: TokenOwner, read: Read, blobs: Annotated[Blobs, Depends(_blobs)], job_id: str
+) -> Response:
+    return OutputResponse(blobs, await read.output(owner, _checked(job_id), None), request.headers)
+
+
+@router.get(
+    "/job/{job_id}/output/{output_name}",
+    response_class=Response,
+    responses={**docs.OUTPUT, **docs.problems(401, 404, 416, 502, 503)},
+    summary="The named output's bytes",
+)
+async def get_named_output(
+    request: Request,
+    owner: TokenOwner,
+    read: Read,
+    blobs: Annotated[Blobs, Depends(_blobs)],
+    job_id: str,
+    output_name: str,
+) -> Response:
+    return OutputResponse(blobs, await read.output(owner, _checked(job_id), output_name), request.headers)
+
+
+def _checked(job_id: str) -> str:
+    """A malformed id gets the same answer as an unknown one."""
+    if not is_job_id(job_id):
+        raise NotFound
+    return job_id

@@ -1,0 +1,58 @@
+"""An output's bytes, streamed from blob to the client."""
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from common.clients.blob import content_digest
+from common.errors import BadGateway, NotFound
+from common.ids import output_blob_id
+from services.front.api.headers import attachment
+from services.front.domain import media
+from services.front.domain.job import Job, Output
+from services.front.ports import Blobs
+
+
+class OutputResponse(Response):
+    """Opens the blob only when it is sent, so that it is closed again whatever becomes of the client.
+
+    blob withholds the last chunk of a whole body until its digest fits; a body that breaks off breaks the connection.
+    """
+
+    def __init__(self, blobs: Blobs, found: tuple[Job, int, Output], request_headers: Headers) -> None:
+        job, n, self._output = found
+        self._blobs = blobs
+        self._blob_id = output_blob_id(job.id, job.fence or 0, n)
+        self._request_headers = request_headers
+        super().__init__(None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        etag = f'"{self._output.sha256}"'
+        wanted = self._request_headers.get("if-none-match", "")
+        if wanted and (wanted.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in wanted.split(",")]):
+            await Response(status_code=304, headers={"ETag": etag})(scope, receive, send)
+            return
+        byte_range = self._request_headers.get("range")
+        if self._request_headers.get("if-range", etag) != etag:
+            byte_range = None
+        try:
+            async with self._blobs.open(self._blob_id, byte_range) as body:
+                headers = {
+                    "Content-Type": media.safe(self._output.mimetype),
+                    "Content-Length": str(body.size),
+                    "ETag": etag,
+                    "Repr-Digest": content_digest(self._output.sha256),
+                    "Accept-Ranges": "bytes",
+                    "Content-Disposition": attachment(self._output.name),
+                    "X-Content-Type-Options": "nosniff",
+                    "Cache-Control": "private, no-cache",
+                }
+                if body.content_range:
+                    headers["Content-Range"] = body.content_range
+                raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+                await send({"type": "http.response.start", "status": body.status, "headers": raw})
+                async for chunk in body.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except NotFound:
+            raise BadGateway("The output's bytes can't be found.") from None

@@ -1,0 +1,63 @@
+"""Jobs as the public API shows them."""
+
+from typing import Any
+from urllib.parse import quote
+
+from common.contracts.public import ErrorView, JobStatusView, JobView, OutputView
+from common.errors import TYPE_PREFIX
+from common.failures import FAILURES
+from services.front.domain.job import JobError
+from services.front.use_cases.read import Seen
+
+PREFIX = "/api/v1"
+
+
+def job_href(job_id: str) -> str:
+    return f"{PREFIX}/job/{job_id}"
+
+
+def status_view(seen: Seen) -> JobStatusView:
+    return JobStatusView.model_construct(**_status_fields(seen))
+
+
+def job_view(seen: Seen) -> JobView:
+    return JobView.model_construct(
+        **_status_fields(seen), created_at=seen.job.created_at, updated_at=seen.job.updated_at
+    )
+
+
+def _status_fields(seen: Seen) -> Any:
+    job = seen.job
+    return {
+        "id": job.id,
+        "status": job.status.value,
+        "stale": seen.stale or None,
+        "name": job.name,
+        "mimetype": job.mimetype,
+        "size": job.size,
+        "processor": job.processor,
+        "params": dict(job.params),
+        "phase": job.phase,
+        "attempt": job.attempt,
+        "outputs": [
+            OutputView.model_construct(
+                name=output.name,
+                mimetype=output.mimetype,
+                size=output.size,
+                sha256=output.sha256,
+                href=f"{job_href(job.id)}/output/{quote(output.name, safe='')}",
+            )
+            for output in job.outputs
+        ],
+        "error": _error_view(job.error) if job.error else None,
+    }
+
+
+def _error_view(error: JobError) -> ErrorView:
+    failure = FAILURES.get(error.type, FAILURES["internal"])
+    return ErrorView.model_construct(
+        type=TYPE_PREFIX + failure.slug,
+        title=failure.title,
+        detail=error.detail,
+        fault="user" if failure.users_fault else "server",
+    )

@@ -1,0 +1,178 @@
+"""Front's composition root: what it is made of, opened and closed in order. Tests hand in other parts by argument."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
+
+from common.auth import ServiceTokenSigner, ServiceTokenVerifier
+from common.clients.blob import open_blob_client
+from common.clients.http import ServiceHttp, open_http
+from common.clients.job import JobClient
+from common.clients.jwks import JwksClient
+from common.loops import until_done
+from common.mongo import Client, connect
+from common.web import health, problems
+from common.web.serve import Listener, Readiness, background
+from services.front.adapters.changes import MongoChanges
+from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
+from services.front.api import docs, internal, jobs, problem_pages, processors
+from services.front.api.fast_status import FastStatus
+from services.front.ports import Blobs, Runs
+from services.front.settings import Settings
+from services.front.use_cases.advance import Advance
+from services.front.use_cases.catalogue import Catalogue
+from services.front.use_cases.create import Background, CreateJob
+from services.front.use_cases.read import ReadJob, TakeReports
+
+MIN_SECRET_BYTES = 32
+DESCRIPTION = """
+Hand in a file with a token, get a job id at once, ask for its status, fetch the output. Nobody else can see it.
+
+Every refusal is a problem document (RFC 9457), and its `type` leads to a page that explains it:
+[all of them](/problems).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What front and its tracker share."""
+
+    mongodb: Client
+    jobs: MongoJobStore
+    inline: MongoInlineStore
+    blobs: Blobs
+    runs: Runs
+    advance: Advance
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Runs | None = None) -> AsyncIterator[Core]:
+    """Open the database and the clients of blob and job, unless these are handed in."""
+    async with AsyncExitStack() as stack:
+        mongodb = await stack.enter_async_context(connect(settings.mongodb_uri))
+        store = MongoJobStore(mongodb, settings.database)
+        inline = MongoInlineStore(mongodb, settings.database)
+        signer = ServiceTokenSigner.from_file("front", settings.key_file)
+        if blobs is None:
+            blobs = await stack.enter_async_context(open_blob_client(settings.blob_url, signer))
+        if runs is None:
+            http = await stack.enter_async_context(open_http(settings.job_url))
+            runs = JobClient(ServiceHttp(http, signer, "job"))
+        advance = Advance(
+            store, inline, blobs, runs, lease_seconds=settings.lease_seconds, ask_seconds=settings.ask_seconds
+        )
+        yield Core(mongodb, store, inline, blobs, runs, advance)
+
+
+@asynccontextmanager
+async def open_user_tokens(settings: Settings) -> AsyncIterator[UserTokens]:
+    """The verifier of users' tokens, with its keys from where the settings say."""
+    tokens = UserTokens(
+        algorithms=settings.token_algorithms,
+        audience=settings.token_audience,
+        issuer=settings.token_issuer,
+        tenant_claim=settings.token_tenant_claim,
+        subject_claim=settings.token_subject_claim,
+    )
+    if settings.token_jwks_url is not None:
+        async with open_http("") as http:
+            keys = JwksKeys(JwksClient(http, settings.token_jwks_url).fetch, tokens.forget)
+            tokens.keys = keys
+            async with background(keys.follow):
+                yield tokens
+        return
+    if settings.token_secret_file is not None:
+        secret = settings.token_secret_file.read_bytes().strip()
+        if len(secret) < MIN_SECRET_BYTES:
+            raise SystemExit(f"FRONT_TOKEN_SECRET_FILE: the secret has fewer than {MIN_SECRET_BYTES} bytes.")
+        tokens.keys = StaticKeys(secret)
+    elif settings.token_public_key_file is not None:
+        tokens.keys = StaticKeys(load_pem_public_key(settings.token_public_key_file.read_bytes()))
+    yield tokens
+
+
+@asynccontextmanager
+async def open_apps(
+    settings: Settings, readiness: Readiness, *, blobs: Blobs | None = None, runs: Runs | None = None
+) -> AsyncIterator[tuple[ASGIApp, FastAPI]]:
+    """The public application and the internal one."""
+    async with open_core(settings, blobs=blobs, runs=runs) as core, open_user_tokens(settings) as tokens:
+        changes = MongoChanges(core.jobs.jobs)
+        later = Background(core.advance)
+        catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
+        create = CreateJob(
+            core.jobs,
+            core.inline,
+            core.blobs,
+            catalogue,
+            later,
+            default_processor=settings.default_processor,
+            max_input_bytes=settings.max_input_bytes,
+            max_json_bytes=settings.max_json_bytes,
+            max_held_bytes=settings.max_held_bytes,
+            max_waiting_bytes=settings.max_waiting_bytes,
+            lease_seconds=settings.lease_seconds,
+        )
+        read = ReadJob(core.jobs, core.runs, core.advance, changes)
+
+        async def check() -> None:
+            await core.mongodb.admin.command("ping")
+
+        public = public_app(readiness)
+        public.state.tokens = tokens
+        public.state.create = create
+        public.state.read = read
+        public.state.blobs = core.blobs
+        public.state.catalogue = catalogue
+        health.install(public, readiness, check)
+
+        internal_app = FastAPI(openapi_url=None)
+        internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
+        internal_app.state.take_reports = TakeReports(core.jobs, core.advance)
+        internal_app.include_router(internal.router)
+        problems.install(internal_app)
+
+        async with background(
+            changes.follow,
+            partial(until_done, "indexes", core.jobs.create_indexes),
+            partial(until_done, "indexes", core.inline.create_indexes),
+        ):
+            try:
+                yield FastStatus(public, tokens, read), internal_app
+            finally:
+                await later.drain()
+
+
+def public_app(readiness: Readiness) -> FastAPI:
+    """The public routes, without what they work on."""
+    app = FastAPIOffline(
+        title="Gristmill",
+        version="1",
+        description=DESCRIPTION,
+        redoc_url=None,
+        static_url="/static/docs",
+    )
+    app.include_router(jobs.router)
+    app.include_router(processors.router)
+    app.include_router(problem_pages.router)
+    problems.install(app)
+    docs.install(app)
+    return app
+
+
+@asynccontextmanager
+async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
+    """Both applications, at their addresses."""
+    async with open_apps(settings, readiness) as (public, internal_app):
+        yield [
+            Listener(public, settings.host, settings.port),
+            Listener(internal_app, settings.host, settings.internal_port),
+        ]

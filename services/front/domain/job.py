@@ -1,0 +1,167 @@
+"""A job, its states, and every change that they allow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from common.errors import NotFound
+
+
+class Status(StrEnum):
+    """The states of a job. Each says who moves it on, and what a crash leaves."""
+
+    CREATED = "CREATED"
+    """The job is in MongoDB and its bytes wait in `inline`. Its front stores them; after a crash the tracker does."""
+    STORED = "STORED"
+    """blob has the whole input. Its front submits the run; after a crash the tracker does, under the same id."""
+    SUBMITTED = "SUBMITTED"
+    """job has the run. job's report ends it, or a read that asks job, or the tracker, which asks about old ones."""
+    EXECUTION_COMPLETED = "EXECUTION_COMPLETED"
+    """Final: the outputs are in blob."""
+    STORED_ERROR = "STORED_ERROR"
+    """Final: the input can't be stored."""
+    SUBMITTED_ERROR = "SUBMITTED_ERROR"
+    """Final: job refused the run."""
+    EXECUTION_ERROR = "EXECUTION_ERROR"
+    """Final: the run failed."""
+
+    @property
+    def is_final(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.CREATED: frozenset({Status.STORED, Status.STORED_ERROR}),
+    Status.STORED: frozenset({Status.SUBMITTED, Status.SUBMITTED_ERROR}),
+    Status.SUBMITTED: frozenset({Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR}),
+    Status.EXECUTION_COMPLETED: frozenset(),
+    Status.STORED_ERROR: frozenset(),
+    Status.SUBMITTED_ERROR: frozenset(),
+    Status.EXECUTION_ERROR: frozenset(),
+}
+"""Which state may follow which. docs/state_machine.md draws it, and a test compares the two."""
+
+UNFINISHED = frozenset(status for status in Status if TRANSITIONS[status])
+FINAL = frozenset(Status) - UNFINISHED
+
+
+def sources(target: Status) -> frozenset[Status]:
+    """The states that `target` may follow."""
+    return frozenset(status for status, targets in TRANSITIONS.items() if target in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who a job belongs to: a tenant, and a subject within it."""
+
+    tenant: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output file; number n of a job is the blob `o-{job}-{fence}-{n}`."""
+
+    name: str
+    mimetype: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job ended in an error: a slug of `common.failures`, and a sentence."""
+
+    type: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as front knows it. `sha256` is None until blob has the input; `fence` names the winning attempt."""
+
+    id: str
+    owner: Owner
+    status: Status
+    name: str
+    mimetype: str
+    size: int
+    processor: str
+    params: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    sha256: str | None = None
+    phase: str | None = None
+    attempt: int | None = None
+    fence: int | None = None
+    outputs: tuple[Output, ...] = ()
+    error: JobError | None = None
+    history: tuple[Status, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is known of a job before it is written; times come from the database's clock."""
+
+    id: str
+    owner: Owner
+    name: str
+    mimetype: str
+    size: int
+    processor: str
+    params: Mapping[str, Any]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state and the fields that come with it. Made by the named constructors alone."""
+
+    target: Status
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> frozenset[Status]:
+        return sources(self.target)
+
+    @classmethod
+    def stored(cls, size: int, sha256: str) -> "Transition":
+        return cls(Status.STORED, {"size": size, "sha256": sha256})
+
+    @classmethod
+    def submitted(cls) -> "Transition":
+        return cls(Status.SUBMITTED)
+
+    @classmethod
+    def completed(cls, fence: int, attempt: int, outputs: tuple[Output, ...]) -> "Transition":
+        return cls(Status.EXECUTION_COMPLETED, {"fence": fence, "attempt": attempt, "outputs": outputs})
+
+    @classmethod
+    def not_stored(cls, error: JobError) -> "Transition":
+        return cls(Status.STORED_ERROR, {"error": error})
+
+    @classmethod
+    def not_submitted(cls, error: JobError) -> "Transition":
+        return cls(Status.SUBMITTED_ERROR, {"error": error})
+
+    @classmethod
+    def failed(cls, attempt: int, error: JobError) -> "Transition":
+        return cls(Status.EXECUTION_ERROR, {"attempt": attempt, "error": error})
+
+
+def authorise(job: Job | None, owner: Owner) -> Job:
+    """The job, if it is this owner's. One that isn't there and one of somebody else's are the same `NotFound`."""
+    if job is None or job.owner != owner:
+        raise NotFound
+    return job
+
+
+def is_garbage(job: Job | None, fence: int | None) -> bool:
+    """Whether nothing owns a blob of this job: `fence` is that of the attempt that wrote it, None for an input."""
+    if job is None:
+        return True
+    if fence is None or not job.status.is_final:
+        return False
+    return fence != job.fence

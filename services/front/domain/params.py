@@ -1,0 +1,83 @@
+"""A processor's parameters: checked against the JSON Schema it offers, and read from query strings by its types."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jsonschema_rs
+
+from common.errors import Invalid
+
+MAX_BYTES = 64 * 1024
+_MAX_FAULTS = 20
+
+
+class ParameterSchema:
+    """The JSON Schema (2020-12) of a processor's parameters, compiled once."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._validator = jsonschema_rs.validator_for(dict(schema), mask="The value")
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises `Invalid` with a pointer to each fault."""
+        if len(json.dumps(params)) > MAX_BYTES:
+            raise Invalid(errors=[{"pointer": "/params", "detail": f"Parameters have at most {MAX_BYTES} bytes."}])
+        faults = [
+            {"pointer": "/params" + _pointer(error.instance_path), "detail": error.message}
+            for error in itertools.islice(self._validator.iter_errors(params), _MAX_FAULTS)
+        ]
+        if faults:
+            raise Invalid(errors=faults)
+
+    def from_text(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        """Parameters from a query string or form fields: repeated keys and commas make lists, and texts become
+        numbers or booleans where the schema says so. What can't be converted stays text, for `check` to refuse.
+        """
+        texts: dict[str, list[str]] = {}
+        for key, value in pairs:
+            texts.setdefault(key, []).append(value)
+        return {key: self._value(key, values) for key, values in texts.items()}
+
+    def _value(self, key: str, values: list[str]) -> Any:
+        shapes = list(_shapes(self._schema.get("properties", {}).get(key, {}), self._schema))
+        arrays = [shape for shape in shapes if shape.get("type") == "array"]
+        if arrays:
+            items = list(_shapes(arrays[0].get("items", {}), self._schema))
+            return [_convert(part, items) for value in values for part in value.split(",")]
+        if len(values) == 1:
+            return _convert(values[0], shapes)
+        return [_convert(value, shapes) for value in values]
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _shapes(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """A schema's alternatives, with local references followed."""
+    if reference := schema.get("$ref"):
+        name = str(reference).removeprefix("#/$defs/")
+        yield from _shapes(root.get("$defs", {}).get(name, {}), root)
+        return
+    alternatives = [*schema.get("anyOf", []), *schema.get("oneOf", [])]
+    if not alternatives:
+        yield schema
+    for alternative in alternatives:
+        yield from _shapes(alternative, root)
+
+
+def _convert(text: str, shapes: Iterable[Mapping[str, Any]]) -> Any:
+    types = {shape.get("type") for shape in shapes}
+    if "integer" in types and text.lstrip("-").isdecimal() and len(text) <= 19:
+        return int(text)
+    if "number" in types:
+        try:
+            number = float(text)
+        except ValueError:
+            return text
+        return number if abs(number) < float("inf") else text
+    if "boolean" in types and text in ("true", "false"):
+        return text == "true"
+    return text

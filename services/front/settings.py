@@ -1,0 +1,58 @@
+"""Front's settings, from variables that begin with `FRONT_`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import ServerSettings
+
+Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+
+
+class Settings(ServerSettings):
+    """Front and its tracker share these."""
+
+    model_config = SettingsConfigDict(env_prefix="FRONT_")
+
+    port: int = Field(8000, description="The public port.")
+    internal_port: int = Field(8010, description="The port that job reports to; not for the public.")
+    key_file: Path = Field(description="PEM file of front's Ed25519 private key, for its calls to blob and job.")
+    mongodb_uri: str = Field(description="The MongoDB replica set.")
+    database: str = Field("front", description="The database's name.")
+    blob_url: str = Field(description="Where blob is.")
+    job_url: str = Field(description="Where job is.")
+
+    token_algorithms: list[Algorithm] = Field(min_length=1, description="The only algorithms a user's token may use.")
+    token_secret_file: Path | None = Field(None, description="File with the HS256 secret (development).")
+    token_public_key_file: Path | None = Field(None, description="PEM file of the public key of the tokens' issuer.")
+    token_jwks_url: str | None = Field(None, description="Where the issuer publishes its keys (RFC 7517).")
+    token_audience: str = Field(min_length=1, description="The `aud` that a user's token must have.")
+    token_issuer: str = Field(min_length=1, description="The `iss` that a user's token must have.")
+    token_tenant_claim: str = Field("tid", description="The claim that names the tenant.")
+    token_subject_claim: str = Field("sub", description="The claim that names the subject.")
+
+    default_processor: str = Field("image-variants", description="The processor of a job that names none.")
+    max_input_bytes: int = Field(5 * 1024**3, ge=1, description="The largest input of the raw and form kinds.")
+    max_json_bytes: int = Field(8 * 1024**2, ge=1, description="The largest decoded input of the JSON kind.")
+    max_held_bytes: int = Field(64 * 1024**2, description="How much of JSON bodies one front holds in memory.")
+    max_waiting_bytes: int = Field(1024**3, description="How much may wait in `inline` for blob.")
+
+    lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
+    ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
+    recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")
+    sweep_seconds: float = Field(300, gt=0, description="How often the tracker looks for bytes that nothing owns.")
+    orphan_seconds: float = Field(3600, gt=0, description="How old bytes are before they may count as owned by none.")
+
+    @model_validator(mode="after")
+    def _one_source_of_keys(self) -> "Settings":
+        given = [self.token_secret_file, self.token_public_key_file, self.token_jwks_url]
+        if sum(source is not None for source in given) != 1:
+            raise ValueError(
+                "set exactly one of FRONT_TOKEN_SECRET_FILE, FRONT_TOKEN_PUBLIC_KEY_FILE, FRONT_TOKEN_JWKS_URL"
+            )
+        symmetric = "HS256" in self.token_algorithms
+        if symmetric != (self.token_secret_file is not None) or (symmetric and len(self.token_algorithms) > 1):
+            raise ValueError("HS256 goes with FRONT_TOKEN_SECRET_FILE and with no other algorithm")
+        return self

@@ -1,0 +1,62 @@
+"""`python -m services.front.tracker`: brings what a crash left to its end, and sweeps what nothing owns.
+
+Any number may run. It has no port; it is well as long as it runs.
+"""
+
+import asyncio
+import signal
+
+from common.logging import configure, get_logger
+from common.loops import repeat
+from common.settings import load
+from common.web.serve import new_loop
+from services.front.app import Core, open_core
+from services.front.settings import Settings
+from services.front.use_cases.recover import Recover
+from services.front.use_cases.sweep import Sweep
+
+log = get_logger()
+
+
+async def recover_for_ever(core: Core, settings: Settings) -> None:
+    recover = Recover(
+        core.jobs,
+        core.runs,
+        core.advance,
+        lease_seconds=settings.lease_seconds,
+        ask_seconds=settings.ask_seconds,
+    )
+    await repeat("tracker.recover", recover, settings.recovery_seconds)
+
+
+async def sweep_for_ever(core: Core, settings: Settings) -> None:
+    sweep = Sweep(core.jobs, core.inline, core.blobs, orphan_seconds=settings.orphan_seconds)
+
+    async def once() -> None:
+        if await core.jobs.take_task("sweep", settings.sweep_seconds):
+            log.info("tracker.swept", inline=await sweep.inline(), blobs=await sweep.blobs())
+
+    await repeat("tracker.sweep", once, settings.sweep_seconds / 4)
+
+
+async def main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with open_core(settings) as core:
+        loops = [
+            asyncio.create_task(recover_for_ever(core, settings)),
+            asyncio.create_task(sweep_for_ever(core, settings)),
+        ]
+        log.info("tracker.started")
+        await stop.wait()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    front_settings = load(Settings)
+    configure("tracker", front_settings.log_level)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main(front_settings))

@@ -1,0 +1,1 @@
+"""What front does, told without a framework: create, read, settle, recover, sweep."""

@@ -1,0 +1,118 @@
+"""Moves a job on: its bytes to blob, its run to job, and job's verdict to its end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
+from common.errors import Invalid, Malformed, Problem, TooLarge
+from common.ids import input_blob_id
+from services.front.domain.job import Job, JobError, Output, Status, Transition
+from services.front.ports import Blobs, InlineStore, JobStore, Runs
+
+INPUT_LOST = JobError("input-lost", "The input never reached the store and can no longer come.")
+_DEFINITE_REFUSALS = (Malformed, Invalid, TooLarge)
+
+
+class Advance:
+    """The steps of a job's life after it is written. Each may be done twice, by two processes, with the same result:
+    blob ids and run ids are the job's own, and every change of state is conditional.
+    """
+
+    def __init__(
+        self, jobs: JobStore, inline: InlineStore, blobs: Blobs, runs: Runs, *, lease_seconds: float, ask_seconds: float
+    ) -> None:
+        self._jobs = jobs
+        self._inline = inline
+        self._blobs = blobs
+        self._runs = runs
+        self._lease_seconds = lease_seconds
+        self._ask_seconds = ask_seconds
+
+    async def carry_on(self, job: Job) -> None:
+        """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
+        and the tracker carries it on.
+        """
+        if job.status is Status.CREATED:
+            async with self._lease_kept(job):
+                stored = await self._store(job)
+            if stored is None:
+                return
+            job = stored
+        if job.status is Status.STORED:
+            await self._submit(job)
+        elif job.status is Status.SUBMITTED:
+            await self.ask(job)
+
+    async def _store(self, job: Job) -> Job | None:
+        content = await self._inline.get(job.id)
+        if content is not None:
+            blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content))
+        else:
+            # Somebody else has stored it since, or the bytes are lost.
+            found = await self._blobs.head(input_blob_id(job.id))
+            if found is None:
+                await self._finish(job, Transition.not_stored(INPUT_LOST))
+                return None
+            blob = found
+        won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
+        if won:
+            await self._inline.delete([job.id])
+        return await self._jobs.find(job.id)
+
+    async def _submit(self, job: Job) -> None:
+        try:
+            await self._runs.submit(_run_of(job))
+        except _DEFINITE_REFUSALS as refusal:
+            error = JobError("refused", f"The queue refused the run: {refusal.detail}")
+            await self._finish(job, Transition.not_submitted(error))
+        else:
+            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+
+    async def ask(self, job: Job) -> None:
+        """Learn from job what became of a run, and submit it again if job doesn't know it."""
+        run = (await self._runs.statuses([job.id])).get(job.id)
+        if run is None:
+            await self._runs.submit(_run_of(job))
+        else:
+            await self.settle(job, run)
+
+    async def settle(self, job: Job, run: RunStatus) -> None:
+        """Apply what job says of a run. That job knows the run proves that it was submitted."""
+        if job.status is Status.STORED:
+            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+        if run.status is RunState.SUCCESS:
+            outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
+            await self._finish(job, Transition.completed(run.fence, run.attempt, outputs))
+        elif run.status is RunState.FAILED:
+            error = run.error or RunError(type="internal", detail="The processor failed.")
+            await self._finish(job, Transition.failed(run.attempt, JobError(error.type, error.detail)))
+
+    async def _finish(self, job: Job, transition: Transition) -> None:
+        # The one place where a job becomes final: what has to follow the end of a job belongs here.
+        await self._jobs.apply(job.id, transition)
+
+    @asynccontextmanager
+    async def _lease_kept(self, job: Job) -> AsyncIterator[None]:
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._lease_seconds / 3)
+                if not await self._jobs.renew(job.id, job.status, self._lease_seconds):
+                    return
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+
+
+def _run_of(job: Job) -> RunSubmit:
+    if job.sha256 is None:
+        raise Problem(f"The job {job.id} has no digest yet.")
+    blob = InputRef(
+        blob_id=input_blob_id(job.id), name=job.name, mimetype=job.mimetype, size=job.size, sha256=job.sha256
+    )
+    return RunSubmit(
+        id=job.id, inputs=[blob], processor=job.processor, params=dict(job.params), tenant=job.owner.tenant
+    )

@@ -1,0 +1,196 @@
+"""Create a job: from a JSON body that is held, or from bytes that stream through."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.contracts.public import JobRequest
+from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
+from common.ids import input_blob_id, new_id
+from common.logging import get_logger
+from services.front.domain import media, names
+from services.front.domain.job import Job, NewJob, Owner
+from services.front.ports import Blobs, InlineStore, JobStore
+from services.front.use_cases.advance import Advance
+from services.front.use_cases.catalogue import Catalogue
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done with a file, checked against what the processor takes."""
+
+    processor: str
+    params: Mapping[str, Any]
+    name: str
+    mimetype: str
+
+
+class Background:
+    """Work that goes on after its answer was sent. A process that dies loses none of it: the tracker takes it up."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def carry_on(self, job: Job) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await self._advance.carry_on(job)
+        except Problem as problem:
+            log.warning("job.left_to_tracker", job=job.id, status=job.status, reason=problem.slug)
+        except Exception:
+            log.exception("job.left_to_tracker", job=job.id, status=job.status)
+
+    async def drain(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class CreateJob:
+    """Creates jobs. Nothing is stored before the processor, its parameters and the media type are known to fit."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        inline: InlineStore,
+        blobs: Blobs,
+        catalogue: Catalogue,
+        background: Background,
+        *,
+        default_processor: str,
+        max_input_bytes: int,
+        max_json_bytes: int,
+        max_held_bytes: int,
+        max_waiting_bytes: int,
+        lease_seconds: float,
+    ) -> None:
+        self._jobs = jobs
+        self._inline = inline
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._background = background
+        self._default_processor = default_processor
+        self._max_input_bytes = max_input_bytes
+        self._max_json_bytes = max_json_bytes
+        self._max_held_bytes = max_held_bytes
+        self._max_waiting_bytes = max_waiting_bytes
+        self._lease_seconds = lease_seconds
+        self._held_bytes = 0
+
+    async def order(
+        self, processor: str | None, params: Iterable[tuple[str, str]], name: str | None, mimetype: str | None
+    ) -> Order:
+        """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
+        `UnsupportedMediaType`.
+        """
+        entry = await self._catalogue.find(processor or self._default_processor)
+        return await self._checked(processor, entry.params.from_text(params), name, mimetype)
+
+    async def _checked(
+        self, processor: str | None, params: Mapping[str, Any], name: str | None, mimetype: str | None
+    ) -> Order:
+        entry = await self._catalogue.find(processor or self._default_processor)
+        parsed = media.parse(mimetype)
+        if not media.is_accepted(parsed, entry.offer.media_types):
+            takes = ", ".join(entry.offer.media_types)
+            raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
+        entry.params.check(params)
+        return Order(entry.offer.name, params, names.clean(name), parsed)
+
+    async def from_stream(
+        self, owner: Owner, order: Order, body: AsyncIterator[bytes], size: int | None, sha256: str | None
+    ) -> Job:
+        """A job from bytes that go on to blob as they come. `size` (bytes) and `sha256` (hex) are what the client
+        declared, if it did; blob checks both. The job is written only once blob has all of it, as `STORED`.
+        """
+        if size is not None and size > self._max_input_bytes:
+            raise self._too_large(self._max_input_bytes)
+        job_id = new_id()
+        blob = await self._blobs.put(
+            input_blob_id(job_id), self._inspected(body, order.mimetype), size=size, sha256=sha256
+        )
+        job = await self._jobs.insert_stored(
+            NewJob(job_id, owner, order.name, order.mimetype, blob.size, order.processor, order.params, blob.sha256),
+            self._lease_seconds,
+        )
+        self._background.carry_on(job)
+        return job
+
+    async def _inspected(self, body: AsyncIterator[bytes], mimetype: str) -> AsyncIterator[bytes]:
+        head, size, checked = b"", 0, False
+        async for chunk in body:
+            size += len(chunk)
+            if size > self._max_input_bytes:
+                raise self._too_large(self._max_input_bytes)
+            if checked:
+                yield chunk
+                continue
+            head += chunk
+            if len(head) >= media.SNIFFED_BYTES:
+                media.check_signature(mimetype, head)
+                checked = True
+                yield head
+        if not checked:
+            if not head:
+                raise Invalid(errors=[{"pointer": "", "detail": "The file is empty."}])
+            media.check_signature(mimetype, head)
+            yield head
+
+    def json_limit(self) -> int:
+        """The size of the largest JSON body, in bytes: base64, and room for the rest."""
+        return self._max_json_bytes * 4 // 3 + 256 * 1024
+
+    def hold(self, size: int) -> None:
+        """Count bytes of JSON bodies in memory. Raises `Unavailable` when there are too many already."""
+        if self._held_bytes + size > self._max_held_bytes:
+            raise Unavailable("Too many JSON bodies are under way; send the file raw, or try again.")
+        self._held_bytes += size
+
+    def let_go(self, size: int) -> None:
+        self._held_bytes -= size
+
+    async def from_json(self, owner: Owner, request: JobRequest) -> tuple[Job, asyncio.Task[None]]:
+        """A job whose bytes wait in `inline` until blob has them. Returns as soon as both are written, with the task
+        that takes it further.
+        """
+        content = await asyncio.to_thread(self._decoded, request)
+        order = await self._checked(request.processor, request.params, request.name, request.mimetype)
+        media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
+        if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
+            raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
+        job_id = new_id()
+        await self._inline.put(job_id, content)
+        job = await self._jobs.insert_created(
+            NewJob(job_id, owner, order.name, order.mimetype, len(content), order.processor, order.params),
+            self._lease_seconds,
+        )
+        return job, self._background.carry_on(job)
+
+    def _decoded(self, request: JobRequest) -> bytes:
+        try:
+            content = base64.b64decode(request.content, validate=True)
+        except (binascii.Error, ValueError):
+            raise Invalid(errors=[{"pointer": "/content", "detail": "This isn't base64."}]) from None
+        if not content:
+            raise Invalid(errors=[{"pointer": "/content", "detail": "The file is empty."}])
+        if len(content) > self._max_json_bytes:
+            raise self._too_large(self._max_json_bytes)
+        if request.md5 is not None:
+            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if found != request.md5.lower():
+                raise DigestMismatch
+        return content
+
+    @staticmethod
+    def _too_large(limit: int) -> TooLarge:
+        return TooLarge(f"The file is larger than {limit} bytes.")

@@ -1,0 +1,99 @@
+"""Answer the owner's questions about a job, and nobody else's."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from common.coalescer import Coalescer
+from common.contracts.job import RunState, RunStatus
+from common.errors import Problem, ResultNotAvailable, ResultNotReady
+from services.front.domain.job import Job, Output, Owner, Status, authorise
+from services.front.ports import Changes, JobStore, Runs
+from services.front.use_cases.advance import Advance
+
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job as it is now; `stale` when job could not be asked, so that this is its last known state."""
+
+    job: Job
+    stale: bool = False
+
+
+class ReadJob:
+    """Reads jobs. A final one is answered from front's own database; of any other, job is asked first."""
+
+    def __init__(self, jobs: JobStore, runs: Runs, advance: Advance, changes: Changes) -> None:
+        self._jobs = jobs
+        self._runs = runs
+        self._advance = advance
+        self._changes = changes
+        self._ask: Coalescer[str, RunStatus | None] = Coalescer(self._ask_many)
+
+    async def status(self, owner: Owner, job_id: str) -> Seen:
+        """Raises `NotFound` unless there is such a job and it is this owner's."""
+        job = authorise(await self._jobs.find(job_id), owner)
+        # Before it is STORED nothing of it has gone to job.
+        if job.status.is_final or job.status is Status.CREATED:
+            return Seen(job)
+        try:
+            run = await self._ask(job.id)
+        except Problem as problem:
+            if problem.status < 500:
+                raise
+            return Seen(job, stale=True)
+        if run is None:
+            return Seen(job)
+        return Seen(await self._learned(job, run, owner))
+
+    async def _learned(self, job: Job, run: RunStatus, owner: Owner) -> Job:
+        if job.status is Status.STORED or run.status in (RunState.SUCCESS, RunState.FAILED):
+            await self._advance.settle(job, run)
+            job = authorise(await self._jobs.find(job.id), owner)
+        if job.status.is_final:
+            return job
+        return replace(job, phase=run.phase or run.status.value, attempt=run.attempt or None)
+
+    async def _ask_many(self, ids: Sequence[str]) -> Sequence[RunStatus | None]:
+        found = await self._runs.statuses(list(dict.fromkeys(ids)))
+        return [found.get(job_id) for job_id in ids]
+
+    async def wait(self, owner: Owner, job_id: str, seconds: float) -> Seen:
+        """As `status`, but holds the answer until the job is final or the seconds have passed."""
+        deadline = time.monotonic() + seconds
+        seen = await self.status(owner, job_id)
+        while not seen.job.status.is_final and (left := deadline - time.monotonic()) > 0:
+            await self._changes.wait(job_id, min(left, POLL_SECONDS))
+            seen = await self.status(owner, job_id)
+        return seen
+
+    async def output(self, owner: Owner, job_id: str, name: str | None) -> tuple[Job, int, Output]:
+        """The output of that name, or the first, and its number. Raises `NotFound`, `ResultNotReady`,
+        `ResultNotAvailable`.
+        """
+        job = (await self.status(owner, job_id)).job
+        if not job.status.is_final:
+            raise ResultNotReady
+        for n, output in enumerate(job.outputs):
+            if name is None or output.name == name:
+                return job, n, output
+        raise ResultNotAvailable
+
+
+class TakeReports:
+    """Takes job's reports of runs that have ended."""
+
+    def __init__(self, jobs: JobStore, advance: Advance) -> None:
+        self._jobs = jobs
+        self._advance = advance
+
+    async def __call__(self, runs: Sequence[RunStatus]) -> list[str]:
+        """The runs whose jobs are final now, or gone: job need not report these again."""
+        ids = [run.id for run in runs]
+        jobs = await self._jobs.find_many(ids)
+        await asyncio.gather(*(self._advance.settle(jobs[run.id], run) for run in runs if run.id in jobs))
+        after = await self._jobs.find_many(jobs.keys())
+        return [job_id for job_id in ids if job_id not in after or after[job_id].status.is_final]

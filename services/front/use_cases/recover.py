@@ -1,0 +1,68 @@
+"""Brings jobs that stand still to their end. What a crash left is found by its lapsed lease."""
+
+import asyncio
+from collections.abc import Sequence
+
+from common.errors import Problem
+from common.logging import get_logger
+from services.front.domain.job import Job, Status
+from services.front.ports import JobStore, Runs
+from services.front.use_cases.advance import Advance
+
+BATCH = 100
+AT_ONCE = 16
+
+log = get_logger()
+
+
+class Recover:
+    """Any number may run: a lapsed lease is taken by one alone, and what it then does could be done twice."""
+
+    def __init__(
+        self, jobs: JobStore, runs: Runs, advance: Advance, *, lease_seconds: float, ask_seconds: float
+    ) -> None:
+        self._jobs = jobs
+        self._runs = runs
+        self._advance = advance
+        self._lease_seconds = lease_seconds
+        self._ask_seconds = ask_seconds
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def __call__(self) -> int:
+        """Take up every job that stands still now. Returns how many there were."""
+        return await self._carry_on_unsubmitted() + await self._ask_about_submitted()
+
+    async def _carry_on_unsubmitted(self) -> int:
+        taken = 0
+        while jobs := await self._jobs.take_lapsed({Status.CREATED, Status.STORED}, self._lease_seconds, BATCH):
+            taken += len(jobs)
+            await asyncio.gather(*(self._one(job) for job in jobs))
+        return taken
+
+    async def _ask_about_submitted(self) -> int:
+        asked = 0
+        while jobs := await self._jobs.take_lapsed({Status.SUBMITTED}, self._ask_seconds, BATCH):
+            asked += len(jobs)
+            await self._ask(jobs)
+        return asked
+
+    async def _ask(self, jobs: Sequence[Job]) -> None:
+        try:
+            runs = await self._runs.statuses([job.id for job in jobs])
+        except Problem as problem:
+            log.warning("recover.job_away", jobs=len(jobs), reason=problem.slug)
+            return
+        for job in jobs:
+            if job.id in runs:
+                await self._advance.settle(job, runs[job.id])
+        await asyncio.gather(*(self._one(job) for job in jobs if job.id not in runs))
+
+    async def _one(self, job: Job) -> None:
+        async with self._slots:
+            try:
+                await self._advance.carry_on(job)
+                log.info("recover.carried_on", job=job.id, status=job.status)
+            except Problem as problem:
+                log.warning("recover.later", job=job.id, status=job.status, reason=problem.slug)
+            except Exception:
+                log.exception("recover.failed", job=job.id, status=job.status)
