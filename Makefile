@@ -1,7 +1,6 @@
 # Settings pass by the environment or on the command line: `make up FRONT_PORT=9000 PROCESSORS=2`.
 PYTHON ?= python3
 BIN := .venv/bin
-MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up token test check lint types imports format bench lock clean
