@@ -9,6 +9,7 @@ The inputs and parameters are kept as the JSON text they came as: the queue neve
 depth or number of theirs can spoil a bulk write for others.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,18 +68,15 @@ class MongoRunStore:
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:
-        if mine := await self._claimed(claim_id, limit):
-            return mine
+        mine, ids = await asyncio.gather(self._claimed(claim_id, limit), self._first_due(processors, limit))
         for _ in range(CLAIM_TRIES):
-            queued = {"state": RunState.QUEUED, "processor": {"$in": list(processors)}, **pipelines.due("availableAt")}
-            order = [("availableAt", 1), ("_id", 1)]
-            ids = [found["_id"] async for found in self._runs.find(queued, {"_id": 1}).sort(order).limit(limit)]
-            if not ids:
-                break
+            if mine or not ids:
+                return mine
             taken = {"_id": {"$in": ids}, "state": RunState.QUEUED, **pipelines.due("availableAt")}
             result = await self._runs.update_many(taken, pipelines.claim(claim_id, start_seconds))
             if result.modified_count:
                 return await self._claimed(claim_id, limit)
+            ids = await self._first_due(processors, limit)
         return []
 
     async def heartbeat(
@@ -148,6 +146,11 @@ class MongoRunStore:
         async with await self._runs.watch(watched, max_await_time_ms=1000) as changes:
             async for change in changes:
                 yield change.get("fullDocument", {}).get("processor")
+
+    async def _first_due(self, processors: Sequence[str], limit: int) -> list[str]:
+        queued = {"state": RunState.QUEUED, "processor": {"$in": list(processors)}, **pipelines.due("availableAt")}
+        first = self._runs.find(queued, {"_id": 1}).sort([("availableAt", 1), ("_id", 1)]).limit(limit)
+        return [found["_id"] async for found in first]
 
     async def _claimed(self, claim_id: str, limit: int) -> list[Claimed]:
         held = self._runs.find({"claimId": claim_id, "state": RunState.RUNNING}, CLAIMED)

@@ -1,0 +1,310 @@
+"""What every store of runs promises; the MongoDB adapter and the fake both pass.
+
+The fake's clock is moved; MongoDB's goes by itself, so leases here are short and conditions are awaited.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from common.contracts.job import InputRef, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.errors import StaleFence
+from common.ids import new_id
+from common.mongo import Client
+from services.job.adapters.mongodb import JobDatabase
+from services.job.domain.rules import RetryPolicy
+from services.job.ports import Claimed, Handover, RunStore
+from tests.fakes.run_store import FakeRunStore
+
+SHORT = 0.15
+LONG = 30.0
+AT_ONCE = RetryPolicy(max_attempts=3, backoff_seconds=0)
+OURS = RunError(type="internal", detail="It broke.")
+OUTPUT = OutputInfo(name="a.webp", mimetype="image/webp", size=3, sha256="0" * 64)
+DEADLINE_SECONDS = 20
+
+Result = TypeVar("Result")
+
+
+class Bench:
+    """A store, and the passing of its time."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+
+    async def until(self, happened: Callable[[], Awaitable[Result]]) -> Result:
+        """Lets time pass until it has happened; returns what it then gave."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (result := await happened()):
+                if isinstance(self.store, FakeRunStore):
+                    self.store.now += SHORT
+                else:
+                    await asyncio.sleep(0.02)
+        return result
+
+    async def submitted(self, **changes: Any) -> RunSubmit:
+        run = a_run(**changes)
+        assert (await self.store.submit(run)).created
+        return run
+
+    async def claimed(self, start_seconds: float = LONG, **changes: Any) -> Claimed:
+        run = await self.submitted(**changes)
+        return await self.claim_one(run, start_seconds)
+
+    async def claim_one(self, run: RunSubmit, start_seconds: float = LONG) -> Claimed:
+        (claimed,) = await self.until(lambda: self.store.claim(new_id(), [run.processor], 1, start_seconds))
+        assert claimed.run == run
+        return claimed
+
+    async def started(self, lease_seconds: float = LONG) -> Claimed:
+        claimed = await self.claimed(processor=new_id())
+        await self.beat(claimed, lease_seconds)
+        return claimed
+
+    async def beat(self, claimed: Claimed, lease_seconds: float = LONG) -> None:
+        await self.store.heartbeat(claimed.run.id, claimed.fence, lease_seconds, started=True, phase=None)
+
+    async def status(self, run_id: str) -> RunStatus:
+        (status,) = await self.store.statuses([run_id])
+        return status
+
+    async def refuses_all(self, claimed: Claimed) -> None:
+        """Nothing that carries this claim's fence is heard, and nothing changes."""
+        before = await self.status(claimed.run.id)
+        run_id, fence = claimed.run.id, claimed.fence
+        for late in (
+            self.store.heartbeat(run_id, fence, LONG, started=True, phase="late"),
+            self.store.complete(run_id, fence, [OUTPUT]),
+            self.store.fail(run_id, fence, OURS, AT_ONCE),
+            self.store.release(run_id, fence),
+        ):
+            with pytest.raises(StaleFence):
+                await late
+        assert await self.status(run_id) == before
+
+
+def a_run(processor: str = "checksum", params: dict[str, Any] | None = None, **changes: Any) -> RunSubmit:
+    run_id = new_id()
+    picture = InputRef(blob_id=f"i-{run_id}", name="$name", mimetype="image/png", size=1, sha256="0" * 64)
+    fields = {"id": run_id, "inputs": [picture], "processor": processor, "params": params or {}, "tenant": "acme"}
+    return RunSubmit.model_validate({**fields, **changes})
+
+
+@pytest.fixture(params=["fake", "mongodb"])
+async def bench(request: pytest.FixtureRequest, mongodb: Client, database_name: str) -> AsyncIterator[Bench]:
+    if request.param == "fake":
+        yield Bench(FakeRunStore())
+    else:
+        database = JobDatabase(mongodb, database_name)
+        await database.create_indexes()
+        yield Bench(database.runs)
+
+
+async def test_typical_journey(bench: Bench) -> None:
+    run = await bench.submitted()
+    assert (await bench.status(run.id)).status == RunState.QUEUED
+    claimed = await bench.claim_one(run)
+    assert claimed.fence == 1
+    await bench.store.heartbeat(run.id, 1, LONG, started=True, phase="decode")
+    assert await bench.status(run.id) == RunStatus(
+        id=run.id, status=RunState.RUNNING, fence=1, attempt=1, phase="decode"
+    )
+    assert await bench.store.complete(run.id, 1, [OUTPUT])
+    ended = await bench.status(run.id)
+    assert (ended.status, ended.attempt, ended.fence, ended.outputs) == (RunState.SUCCESS, 1, 1, [OUTPUT])
+    assert await bench.store.claim(new_id(), ["checksum"], 5, LONG) == []
+
+
+async def test_values_stay_what_they_are_however_much_they_look_like_expressions(bench: Bench) -> None:
+    params = {"a": "$tenant", "$gt": "", "b": {"$literal": ["$$NOW", 1.5, 2**70, None]}, "a.b": "x\x00", "\x00": {}}
+    claimed = await bench.claimed(processor="$state", params=params, tenant="$processor")
+    assert (claimed.run.params, claimed.run.tenant) == (params, "$processor")
+    await bench.store.heartbeat(claimed.run.id, 1, LONG, started=True, phase="$tenant")
+    assert (await bench.status(claimed.run.id)).phase == "$tenant"
+    error = RunError(type="invalid-input", detail="$processor")
+    await bench.store.fail(claimed.run.id, 1, error, None)
+    assert (await bench.status(claimed.run.id)).error == error
+
+
+async def test_submitting_twice_makes_one_run(bench: Bench) -> None:
+    run = a_run()
+    answers = await asyncio.gather(*(bench.store.submit(run) for _ in range(20)))
+    assert [answer.created for answer in answers].count(True) == 1
+    claimed = await bench.claim_one(run)
+    await bench.store.complete(run.id, claimed.fence, [])
+    again = await bench.store.submit(run, Handover(new_id(), LONG))
+    assert (again.state, again.created) == (RunState.SUCCESS, False)
+
+
+async def test_a_run_can_be_born_running_and_its_claim_repeated(bench: Bench) -> None:
+    run, claim_id = a_run(), new_id()
+    answer = await bench.store.submit(run, Handover(claim_id, LONG))
+    assert (answer.state, answer.created) == (RunState.RUNNING, True)
+    assert await bench.store.claim(claim_id, ["checksum"], 1, LONG) == [Claimed(run, 1)]
+    await bench.beat(Claimed(run, 1))
+    assert await bench.store.complete(run.id, 1, [])
+
+
+async def test_first_in_first_out(bench: Bench) -> None:
+    runs = [await bench.submitted() for _ in range(6)]
+    await bench.submitted(processor="other")
+    first = await bench.store.claim(new_id(), ["checksum", "never"], 4, LONG)
+    rest = await bench.store.claim(new_id(), ["checksum"], 4, LONG)
+    assert [claimed.run.id for claimed in [*first, *rest]] == [run.id for run in runs]
+
+
+async def test_repeating_a_claim_returns_its_runs_and_takes_no_others(bench: Bench) -> None:
+    for _ in range(3):
+        await bench.submitted()
+    claim_id = new_id()
+    first = await bench.store.claim(claim_id, ["checksum"], 2, LONG)
+    assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first
+    await bench.store.complete(first[0].run.id, first[0].fence, [])
+    assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first[1:]
+
+
+async def test_many_claimers_at_once_take_each_run_once(bench: Bench) -> None:
+    runs = [await bench.submitted() for _ in range(40)]
+    claims = await asyncio.gather(*(bench.store.claim(new_id(), ["checksum"], 4, LONG) for _ in range(20)))
+    while more := await bench.store.claim(new_id(), ["checksum"], 4, LONG):
+        claims.append(more)
+    taken = [claimed.run.id for claim in claims for claimed in claim]
+    assert sorted(taken) == sorted(run.id for run in runs)
+
+
+async def test_a_claimed_run_that_never_starts_goes_back_and_costs_no_attempt(bench: Bench) -> None:
+    claimed = await bench.claimed(start_seconds=SHORT)
+    await bench.store.heartbeat(claimed.run.id, claimed.fence, LONG, started=False, phase=None)
+    assert await bench.until(lambda: bench.store.sweep(AT_ONCE)) == 1
+    status = await bench.status(claimed.run.id)
+    assert (status.status, status.attempt, status.fence) == (RunState.QUEUED, 0, 2)
+    await bench.refuses_all(claimed)
+    assert (await bench.claim_one(claimed.run)).fence == 3
+
+
+async def test_a_run_under_a_live_lease_is_never_swept(bench: Bench) -> None:
+    claimed = await bench.claimed(start_seconds=SHORT)
+    await bench.beat(claimed)
+    lapsing = await bench.started(lease_seconds=SHORT)
+    assert await bench.until(lambda: bench.store.sweep(AT_ONCE)) == 1
+    assert (await bench.status(claimed.run.id)).status == RunState.RUNNING
+    assert (await bench.status(lapsing.run.id)).status == RunState.QUEUED
+
+
+async def test_a_run_that_ends_its_processor_each_time_is_poison(bench: Bench) -> None:
+    claimed = await bench.claimed()
+    for attempt in (1, 2, 3):
+        await bench.beat(claimed, SHORT)
+        await bench.beat(claimed, SHORT)
+        assert (await bench.status(claimed.run.id)).attempt == attempt
+        await bench.until(lambda: bench.store.sweep(AT_ONCE))
+        await bench.refuses_all(claimed)
+        if attempt < 3:
+            claimed = await bench.claim_one(claimed.run)
+    status = await bench.status(claimed.run.id)
+    assert (status.status, status.attempt) == (RunState.FAILED, 3)
+    assert status.error is not None
+    assert status.error.type == "poison"
+
+
+async def test_a_failure_that_may_pass_is_tried_again_up_to_the_limit(bench: Bench) -> None:
+    claimed = await bench.claimed()
+    states = []
+    for attempt in (1, 2, 3):
+        if attempt > 1:
+            claimed = await bench.claim_one(claimed.run)
+            await bench.beat(claimed)
+        states.append(await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE))
+        assert (await bench.status(claimed.run.id)).attempt == attempt
+        await bench.refuses_all(claimed)
+    assert states == [RunState.QUEUED, RunState.QUEUED, RunState.FAILED]
+    assert (await bench.status(claimed.run.id)).error == OURS
+
+
+async def test_a_run_rests_before_its_next_attempt(bench: Bench) -> None:
+    claimed = await bench.started()
+    await bench.store.fail(claimed.run.id, claimed.fence, OURS, RetryPolicy(3, LONG))
+    assert await bench.store.claim(new_id(), [claimed.run.processor], 1, LONG) == []
+
+
+async def test_a_failure_that_stays_ends_the_run_at_once(bench: Bench) -> None:
+    claimed = await bench.started()
+    assert await bench.store.fail(claimed.run.id, claimed.fence, OURS, None) == RunState.FAILED
+    await bench.refuses_all(claimed)
+
+
+async def test_a_released_run_keeps_its_place_and_its_attempts(bench: Bench) -> None:
+    first, second = await bench.submitted(), await bench.submitted()
+    claimed = await bench.claim_one(first)
+    await bench.beat(claimed)
+    await bench.store.release(first.id, claimed.fence)
+    await bench.refuses_all(claimed)
+    status = await bench.status(first.id)
+    assert (status.status, status.attempt, status.phase) == (RunState.QUEUED, 0, None)
+    again = await bench.store.claim(new_id(), ["checksum"], 2, LONG)
+    assert [taken.run.id for taken in again] == [first.id, second.id]
+
+
+async def test_completing_again_with_the_winning_fence_is_the_same_answer(bench: Bench) -> None:
+    claimed = await bench.claimed()
+    answers = await asyncio.gather(*(bench.store.complete(claimed.run.id, claimed.fence, [OUTPUT]) for _ in range(5)))
+    assert sorted(answers) == [False, False, False, False, True]
+    status = await bench.status(claimed.run.id)
+    assert (status.status, status.attempt) == (RunState.SUCCESS, 1)
+    with pytest.raises(StaleFence):
+        await bench.store.complete(claimed.run.id, claimed.fence + 1, [])
+    with pytest.raises(StaleFence):
+        await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE)
+
+
+async def test_in_one_burst_each_caller_learns_its_own_fate(bench: Bench) -> None:
+    runs = [await bench.claimed() for _ in range(6)]
+    calls = [bench.store.complete(claimed.run.id, claimed.fence + (n % 2), []) for n, claimed in enumerate(runs)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [answer is True for answer in answers] == [True, False] * 3
+    assert all(isinstance(answer, StaleFence) for answer in answers[1::2])
+
+
+async def test_of_completion_and_failure_at_once_one_wins(bench: Bench) -> None:
+    for _ in range(5):
+        claimed = await bench.started()
+        run_id, fence = claimed.run.id, claimed.fence
+        answers = await asyncio.gather(
+            bench.store.complete(run_id, fence, []),
+            bench.store.fail(run_id, fence, OURS, None),
+            bench.store.release(run_id, fence),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(answer, StaleFence) for answer in answers) == 2
+
+
+async def test_an_end_is_reported_until_it_is_settled(bench: Bench) -> None:
+    claimed = await bench.started(lease_seconds=SHORT)
+    await bench.until(lambda: bench.store.sweep(RetryPolicy(1, 0)))
+    (report,) = await bench.until(lambda: bench.store.take_reports(10))
+    assert (report.id, report.status) == (claimed.run.id, RunState.FAILED)
+    assert await bench.store.take_reports(10) == []
+    assert await bench.until(lambda: bench.store.take_reports(10)) == [report]
+    await bench.store.settle([report.id])
+    completed = await bench.claimed(processor="other")
+    await bench.store.complete(completed.run.id, completed.fence, [])
+    (other,) = await bench.until(lambda: bench.store.take_reports(10))
+    assert other.id == completed.run.id
+
+
+async def test_many_reporters_take_each_end_once(bench: Bench) -> None:
+    lapsing = [await bench.started(lease_seconds=SHORT) for _ in range(5)]
+    swept = 0
+    while swept < len(lapsing):
+        swept += await bench.until(lambda: bench.store.sweep(RetryPolicy(1, 0)))
+    taken = await asyncio.gather(*(bench.store.take_reports(10) for _ in range(4)))
+    assert sorted(report.id for reports in taken for report in reports) == sorted(c.run.id for c in lapsing)
+
+
+async def test_unknown_runs(bench: Bench) -> None:
+    assert await bench.store.statuses([new_id()]) == []
+    with pytest.raises(StaleFence):
+        await bench.store.complete(new_id(), 1, [])
+    await bench.store.settle([new_id()])

@@ -1,0 +1,163 @@
+"""The queue in memory, with a clock that tests move."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.errors import StaleFence
+from services.job.domain.rules import FINAL, POISON, TRANSITIONS, RetryPolicy
+from services.job.ports import Claimed, Handover, Submitted
+
+REPORT_GRACE_SECONDS = 5
+REPORT_AGAIN_SECONDS = 2
+
+
+@dataclass
+class StoredRun:
+    """One run; times are seconds of the fake's clock."""
+
+    run: RunSubmit
+    available_at: float
+    state: RunState = RunState.QUEUED
+    fence: int = 0
+    attempt: int = 0
+    started: bool = False
+    lease_until: float = 0
+    claim_id: str | None = None
+    phase: str | None = None
+    outputs: list[OutputInfo] = field(default_factory=list)
+    error: RunError | None = None
+    report_due_at: float | None = None
+
+    def become(self, state: RunState) -> None:
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+
+    def status(self) -> RunStatus:
+        return RunStatus(
+            id=self.run.id,
+            status=self.state,
+            fence=self.fence,
+            attempt=self.attempt,
+            phase=self.phase,
+            outputs=self.outputs,
+            error=self.error,
+        )
+
+
+class FakeRunStore:
+    """A `RunStore`; `now` is its clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.runs: dict[str, StoredRun] = {}
+
+    async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
+        if run.id in self.runs:
+            return Submitted(self.runs[run.id].state, created=False)
+        stored = self.runs[run.id] = StoredRun(run, self.now)
+        if handover is not None:
+            self._take(stored, handover.claim_id, handover.start_seconds)
+        return Submitted(stored.state, created=True)
+
+    async def claim(
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+    ) -> Sequence[Claimed]:
+        mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id]
+        if not mine:
+            due = (
+                stored
+                for stored in self.runs.values()
+                if stored.state == RunState.QUEUED
+                and stored.run.processor in processors
+                and stored.available_at <= self.now
+            )
+            mine = sorted(due, key=lambda stored: (stored.available_at, stored.run.id))[:limit]
+            for stored in mine:
+                self._take(stored, claim_id, start_seconds)
+        return [Claimed(stored.run, stored.fence) for stored in mine[:limit]]
+
+    async def heartbeat(
+        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+    ) -> None:
+        stored = self._held(run_id, fence)
+        stored.attempt += started and not stored.started
+        stored.started |= started
+        stored.phase = phase or stored.phase
+        if stored.started:
+            stored.lease_until = self.now + lease_seconds
+
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
+        there = self.runs.get(run_id)
+        if there and there.state == RunState.SUCCESS and there.fence == fence:
+            return False
+        stored = self._held(run_id, fence)
+        stored.attempt += not stored.started
+        stored.outputs = list(outputs)
+        self._leave(stored, RunState.SUCCESS, REPORT_GRACE_SECONDS)
+        return True
+
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
+        stored = self._held(run_id, fence)
+        stored.attempt += not stored.started
+        self._retry_or_end(stored, retry, error, REPORT_GRACE_SECONDS)
+        return stored.state
+
+    async def release(self, run_id: str, fence: int) -> None:
+        stored = self._held(run_id, fence)
+        stored.attempt -= stored.started
+        stored.fence += 1
+        self._leave(stored, RunState.QUEUED)
+
+    async def sweep(self, retry: RetryPolicy) -> int:
+        lapsed = [s for s in self.runs.values() if s.state == RunState.RUNNING and s.lease_until <= self.now]
+        for stored in lapsed:
+            stored.fence += 1
+            if stored.started:
+                self._retry_or_end(stored, retry, POISON, 0)
+            else:
+                self._leave(stored, RunState.QUEUED)
+        return len(lapsed)
+
+    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
+        return [self.runs[run_id].status() for run_id in set(ids) if run_id in self.runs]
+
+    async def take_reports(self, limit: int) -> list[RunStatus]:
+        due = [s for s in self.runs.values() if s.report_due_at is not None and s.report_due_at <= self.now][:limit]
+        for stored in due:
+            stored.report_due_at = self.now + REPORT_AGAIN_SECONDS
+        return [stored.status() for stored in due]
+
+    async def settle(self, ids: Sequence[str]) -> None:
+        for run_id in ids:
+            if run_id in self.runs:
+                self.runs[run_id].report_due_at = None
+
+    def _take(self, stored: StoredRun, claim_id: str, start_seconds: float) -> None:
+        stored.become(RunState.RUNNING)
+        stored.fence += 1
+        stored.claim_id = claim_id
+        stored.lease_until = self.now + start_seconds
+
+    def _held(self, run_id: str, fence: int) -> StoredRun:
+        stored = self.runs.get(run_id)
+        if stored is None or stored.fence != fence or stored.state != RunState.RUNNING:
+            raise StaleFence
+        return stored
+
+    def _retry_or_end(
+        self, stored: StoredRun, retry: RetryPolicy | None, error: RunError, report_seconds: float
+    ) -> None:
+        if retry and retry.allows_another(stored.attempt):
+            stored.available_at = self.now + retry.backoff(stored.attempt, random.random())
+            self._leave(stored, RunState.QUEUED)
+        else:
+            stored.error = error
+            self._leave(stored, RunState.FAILED, report_seconds)
+
+    def _leave(self, stored: StoredRun, state: RunState, report_seconds: float = 0) -> None:
+        stored.become(state)
+        stored.started, stored.claim_id, stored.phase = False, None, None
+        if state in FINAL:
+            stored.report_due_at = self.now + report_seconds
