@@ -69,14 +69,16 @@ async def send(http: httpx.AsyncClient, picture: Picture, say: Callable[[str], N
 
 async def _post(http: httpx.AsyncClient, picture: Picture) -> httpx.Response:
     if len(picture.content) > MAX_JSON_BYTES:
+        query = {"processor": PROCESSOR, "name": picture.path.name}
         headers = {"Content-Type": picture.mimetype}
-        return await http.post(f"/api/v1/job?processor={PROCESSOR}", content=picture.content, headers=headers)
+        return await http.post("/api/v1/job", params=query, content=picture.content, headers=headers)
     # The JSON kind is answered before anything else is done, so that every state can be seen.
     body = {
         "encoding": "base64",
         "MD5": hashlib.md5(picture.content, usedforsecurity=False).hexdigest(),
         "content": base64.b64encode(picture.content).decode(),
         "mimetype": picture.mimetype,
+        "name": picture.path.name,
         "processor": PROCESSOR,
     }
     return await http.post("/api/v1/job", json=body)

@@ -8,12 +8,14 @@ import socket
 import stat
 from pathlib import Path
 
+from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from common.mongo import Client
+from common.mongo import Document
 
 REPLICA_SET = "gristmill"
 START_SECONDS = 30
+_Client = MongoClient[Document]
 
 
 class MongodError(Exception):
@@ -62,38 +64,38 @@ async def initiate(port: int) -> None:
     """
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _is_primary(port):  # noqa: ASYNC110 - another process can't set an event of ours
+            while not await asyncio.to_thread(_is_primary, port):  # noqa: ASYNC110 - another process can't set an event of ours
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise MongodError(f"mongod on port {port} did not become ready within {START_SECONDS} s.") from None
 
 
-async def _is_primary(port: int) -> bool:
+def _is_primary(port: int) -> bool:
     # A client that has met the node before it was a replica set keeps wrong ideas of it, hence a new one each time.
-    async with Client("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
+    with _Client("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
         try:
-            hello = await client.admin.command("hello")
+            hello = client.admin.command("hello")
             if not hello.get("setName"):
                 config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": f"127.0.0.1:{port}"}]}
-                await client.admin.command("replSetInitiate", config)
+                client.admin.command("replSetInitiate", config)
             return bool(hello.get("isWritablePrimary"))
         except OperationFailure as error:
             if error.code != 23:  # AlreadyInitialized
                 raise
-            await _move(client, port)
+            _move(client, port)
             return False
         except PyMongoError:
             return False
 
 
-async def _move(client: Client, port: int) -> None:
+def _move(client: _Client, port: int) -> None:
     """Tell a node whose data was made on another port that it is the same member as before; else it elects nobody."""
-    config = (await client.admin.command("replSetGetConfig"))["config"]
+    config = (client.admin.command("replSetGetConfig"))["config"]
     host = f"127.0.0.1:{port}"
     if config["members"][0]["host"] != host:
         config["members"][0]["host"] = host
         config["version"] += 1
-        await client.admin.command("replSetReconfig", config, force=True)
+        client.admin.command("replSetReconfig", config, force=True)
 
 
 async def start(data: Path, port: int) -> asyncio.subprocess.Process:

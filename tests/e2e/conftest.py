@@ -1,0 +1,129 @@
+"""A Gristmill of real processes, started as `make up` starts it, on ports and data of its own."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.local import keys, tokens
+from deploy.local.mongod import free_port
+
+UP_SECONDS = 60
+RUNNER = (sys.executable, "-m", "deploy.local", "up")
+# Whoever waits for a lease to lapse need not wait long.
+SHORT_LEASES = {
+    "JOB_LEASE_SECONDS": "3",
+    "JOB_START_SECONDS": "1",
+    "JOB_SWEEP_SECONDS": "0.5",
+    "PROCESSOR_HEARTBEAT_SECONDS": "0.5",
+    "FRONT_LEASE_SECONDS": "3",
+    "FRONT_RECOVERY_SECONDS": "0.5",
+    "FRONT_ASK_SECONDS": "3",
+}
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """The command lines of a process's children, by their ids; those that have died are none."""
+    listed = subprocess.run(
+        ["/bin/ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return {int(row[0]): row[-1] for row in rows if int(row[1]) == pid and not row[2].startswith("Z")}
+
+
+def descendants_of(pid: int) -> set[int]:
+    """All that a process has started, and what those have started."""
+    found = set(children_of(pid))
+    return found.union(*(descendants_of(child) for child in found))
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of the processes that still run."""
+    listed = subprocess.run(["/bin/ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return pids & {int(row[0]) for row in rows if not row[1].startswith("Z")}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do, which can't set an event of ours."""
+    while not condition():  # noqa: ASYNC110 - see above
+        await asyncio.sleep(0.02)
+
+
+@dataclass
+class Local:
+    """A running Gristmill. `pid` is the runner's, whose children are the services."""
+
+    process: asyncio.subprocess.Process
+    pid: int
+    url: str
+    data: Path
+    said: list[str]
+
+    def client(self, tenant: str = "acme", subject: str = "alice") -> httpx.AsyncClient:
+        token = tokens.make(keys.ensure(self.data).users_secret, tenant, subject, ttl=3600)
+        return httpx.AsyncClient(
+            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
+        )
+
+    def pid_of(self, module: str) -> int | None:
+        """The process that runs a module; None while it is between death and restart."""
+        for pid, arguments in children_of(self.pid).items():
+            if arguments.endswith(f"-m {module}"):
+                return pid
+        return None
+
+    async def kill(self, module: str) -> None:
+        """SIGKILL a service, and return when the runner has started it again."""
+        before = self.pid_of(module)
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        await until(lambda: self.pid_of(module) not in (None, before))
+
+
+def environment(data: Path) -> dict[str, str]:
+    """Settings of a Gristmill that is in nobody's way."""
+    names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "JOB_PORT", "MONGODB_PORT")
+    ports = {name: str(free_port()) for name in names}
+    return {"PATH": os.environ["PATH"], "GRISTMILL_DATA": str(data), "DEMO": "0", **ports, **SHORT_LEASES}
+
+
+@asynccontextmanager
+async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -> AsyncIterator[Local]:
+    """Start it, wait until it says that all is ready, and stop it as Ctrl-C does."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env=settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    assert process.stdout
+    said: list[str] = []
+    try:
+        async with asyncio.timeout(UP_SECONDS):
+            async for line in process.stdout:
+                said.append(line.decode().rstrip())
+                if said[-1].startswith("Ctrl-C"):
+                    break
+            else:
+                pytest.fail("It did not come up:\n" + "\n".join(said))
+        runner = process.pid if command == RUNNER else next(iter(children_of(process.pid)))
+        url = f"http://127.0.0.1:{settings['FRONT_PORT']}"
+        yield Local(process, runner, url, Path(settings["GRISTMILL_DATA"]), said)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        said += (await process.stdout.read()).decode().splitlines()
+        await process.wait()
+        print("\n".join(said))  # noqa: T201 - pytest shows it when a test has failed
+
+
+@pytest.fixture(scope="session")
+async def gristmill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
+    async with running(environment(tmp_path_factory.mktemp("gristmill"))) as local:
+        yield local
