@@ -18,6 +18,7 @@ from common.clients.jwks import JwksClient
 from common.loops import until_done
 from common.mongo import Client, connect
 from common.web import health, problems
+from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.front.adapters.changes import MongoChanges
 from services.front.adapters.mongodb import MongoJobStore
@@ -100,11 +101,9 @@ async def open_user_tokens(settings: Settings) -> AsyncIterator[UserTokens]:
 
 
 @asynccontextmanager
-async def open_apps(
-    settings: Settings, readiness: Readiness, *, blobs: Blobs | None = None, runs: Runs | None = None
-) -> AsyncIterator[tuple[ASGIApp, FastAPI]]:
+async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> AsyncIterator[tuple[ASGIApp, FastAPI]]:
     """The public application and the internal one."""
-    async with open_core(settings, blobs=blobs, runs=runs) as core, open_user_tokens(settings) as tokens:
+    async with open_user_tokens(settings) as tokens:
         changes = MongoChanges(core.jobs.jobs)
         later = Background(core.advance)
         catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
@@ -158,8 +157,10 @@ def public_app(readiness: Readiness) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         redoc_url=None,
+        redirect_slashes=False,
         static_url="/static/docs",
     )
+    app.add_middleware(LingeringClose)
     app.include_router(jobs.router)
     app.include_router(processors.router)
     app.include_router(problem_pages.router)
@@ -171,7 +172,7 @@ def public_app(readiness: Readiness) -> FastAPI:
 @asynccontextmanager
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     """Both applications, at their addresses."""
-    async with open_apps(settings, readiness) as (public, internal_app):
+    async with open_core(settings) as core, open_apps(settings, readiness, core) as (public, internal_app):
         yield [
             Listener(public, settings.host, settings.port),
             Listener(internal_app, settings.host, settings.internal_port),

@@ -22,4 +22,4 @@ class BlobList(Wire):
     """A page of blobs in the store's own order. `next` goes into `after`; None says that this was the last page."""
 
     items: list[BlobListItem]
-    next: str | None
+    next: str | None = None

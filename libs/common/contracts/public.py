@@ -75,9 +75,17 @@ class JobStatusView(Wire):
     error: ErrorView | None = None
 
 
+class StateView(Wire):
+    """A state that the job was in, and when it came to it."""
+
+    status: JobStatus
+    at: Timestamp
+
+
 class JobView(JobStatusView):
     """The whole job."""
 
+    history: list[StateView]
     created_at: Timestamp
     updated_at: Timestamp
 

@@ -213,5 +213,5 @@ def _job(document: Document) -> Job:
         fence=document.get("fence"),
         outputs=tuple(Output(**output) for output in document.get("outputs", ())),
         error=JobError(**error) if error else None,
-        history=tuple(Status(entry["status"]) for entry in document["history"]),
+        history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
     )

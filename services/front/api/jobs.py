@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView
-from common.errors import Malformed, NotFound, Problem, TooLarge, UnsupportedMediaType
+from common.errors import Malformed, NotFound, TooLarge, UnsupportedMediaType
 from common.ids import is_job_id
 from common.web.problems import invalid
 from services.front.api import bodies, docs
@@ -72,12 +72,7 @@ async def create_job(
 
     With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
     """
-    try:
-        job = await _created(request, owner, create, processor, name)
-    except Problem as problem:
-        # What is left of the body is not read, so the connection can't be used again.
-        problem.headers.setdefault("Connection", "close")
-        raise
+    job = await _created(request, owner, create, processor, name)
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
-from common.contracts.public import ErrorView, JobStatusView, JobView, OutputView
+from common.contracts.public import ErrorView, JobStatusView, JobView, OutputView, StateView
 from common.errors import TYPE_PREFIX
 from common.failures import FAILURES
 from services.front.domain.job import JobError
@@ -22,7 +22,10 @@ def status_view(seen: Seen) -> JobStatusView:
 
 def job_view(seen: Seen) -> JobView:
     return JobView.model_construct(
-        **_status_fields(seen), created_at=seen.job.created_at, updated_at=seen.job.updated_at
+        **_status_fields(seen),
+        history=[StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
+        created_at=seen.job.created_at,
+        updated_at=seen.job.updated_at,
     )
 
 

@@ -98,7 +98,7 @@ class Job:
     fence: int | None = None
     outputs: tuple[Output, ...] = ()
     error: JobError | None = None
-    history: tuple[Status, ...] = ()
+    history: tuple[tuple[Status, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
