@@ -1,0 +1,72 @@
+"""What a processor is made of, and how it is stopped."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.auth import ServiceTokenSigner
+from common.clients.blob import open_blob_client
+from common.clients.http import ServiceHttp, open_http
+from common.clients.job import JobClient
+from services.processor import registry
+from services.processor.attempt import Attempts
+from services.processor.child import Limits
+from services.processor.folders import process_folder
+from services.processor.ports import Blob, Job
+from services.processor.registry import Processors
+from services.processor.sandbox import Sandbox
+from services.processor.settings import Settings
+from services.processor.worker import Pace, Worker
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[tuple[Job, Blob]]:
+    """Clients of job and blob, with connection pools of their own."""
+    signer = ServiceTokenSigner.from_file("processor", settings.key_file)
+    async with open_http(settings.job_url) as http, open_blob_client(settings.blob_url, signer) as blob:
+        yield JobClient(ServiceHttp(http, signer, "job")), blob
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Processors) -> AsyncIterator[Worker]:
+    """A worker that is ready to run, and its private folder, which goes with it."""
+    sandbox = Sandbox(
+        Limits(
+            memory_bytes=settings.memory_bytes,
+            cpu_seconds=settings.cpu_seconds,
+            output_bytes=settings.output_bytes,
+            open_files=settings.open_files,
+        ),
+        settings.wall_seconds,
+    )
+    sandbox.start(processors.values())
+    with process_folder(settings.work_dir) as folder:
+        attempts = Attempts(blob, sandbox, processors, folder, settings.wall_seconds)
+        yield Worker(
+            job,
+            attempts,
+            Pace(
+                slots=settings.slots,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                offer_seconds=settings.offer_seconds,
+                claim_wait_seconds=settings.claim_wait_seconds,
+                drain_seconds=settings.drain_seconds,
+            ),
+        )
+
+
+def run_processor(settings: Settings) -> None:
+    """Build the worker and let it work until SIGTERM or SIGINT."""
+
+    async def main() -> None:
+        async with (
+            open_services(settings) as (job, blob),
+            open_worker(settings, job, blob, registry.installed()) as worker,
+        ):
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, worker.stop)
+            await worker.run()
+
+    asyncio.run(main())

@@ -1,0 +1,103 @@
+"""One attempt at a run: its input comes from blob, a child works on it, its outputs go to blob."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.contracts.job import ClaimedRun, InputRef, OutputInfo
+from common.errors import BadGateway, NotFound
+from common.ids import output_blob_id
+from gristmill import InputFile, Output
+from services.processor.folders import run_folder
+from services.processor.lease import Lease
+from services.processor.ports import Blob
+from services.processor.registry import Processors
+from services.processor.retry import until_answered
+from services.processor.sandbox import RunFailed, Sandbox
+
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Makes them. `transfer_seconds` bounds the reading of the input, and the writing of all outputs."""
+
+    blob: Blob
+    sandbox: Sandbox
+    processors: Processors
+    folder: Path
+    transfer_seconds: float
+
+    async def make(self, run: ClaimedRun, lease: Lease) -> list[OutputInfo]:
+        """The outputs, which are in blob by then. Raises `RunFailed`; cancelled, it leaves nothing running."""
+        processor = self.processors.get(run.processor)
+        if processor is None:
+            raise RunFailed("internal", "The run was given to a processor that doesn't have what it asks for.")
+        source = run.inputs[0]
+        async with run_folder(self.folder) as folder:
+            path = folder / "input"
+            await self._download(source, path, lease)
+            lease.phase = "RUNNING"
+            file = InputFile(path, source.name, source.mimetype, source.size)
+            outputs = await self.sandbox.run(processor, file, run.params, folder)
+            return await self._upload(run, outputs, lease)
+
+    async def _download(self, source: InputRef, path: Path, lease: Lease) -> None:
+        lease.phase = "DOWNLOADING"
+        try:
+            async with asyncio.timeout(self.transfer_seconds):
+                await until_answered(lambda: download(self.blob, source, path), "download")
+        except NotFound:
+            # Blobs are written once and visible only whole, so one that is missing doesn't come later.
+            raise RunFailed("input-lost", "The input isn't in the store any more.") from None
+        except TimeoutError:
+            raise RunFailed("internal", "The input couldn't be read from the store in time.") from None
+
+    async def _upload(self, run: ClaimedRun, outputs: list[Output], lease: Lease) -> list[OutputInfo]:
+        lease.phase = "UPLOADING"
+        try:
+            async with asyncio.timeout(self.transfer_seconds):
+                return [
+                    await upload(self.blob, output_blob_id(run.id, run.fence, n), output)
+                    for n, output in enumerate(outputs)
+                ]
+        except TimeoutError:
+            raise RunFailed("internal", "The outputs couldn't be written to the store in time.") from None
+
+
+async def download(blob: Blob, source: InputRef, path: Path) -> None:
+    """Write the input to `path`. Raises `BadGateway` for other bytes than the job's: a bit can flip on the way."""
+    digest = hashlib.sha256()
+    size = 0
+    with await asyncio.to_thread(path.open, "wb") as target:
+        async with blob.open(source.blob_id) as body:
+            async for chunk in body.chunks:
+                size += len(chunk)
+                if size > source.size:
+                    break
+                digest.update(chunk)
+                target.write(chunk)
+    if size != source.size or digest.hexdigest() != source.sha256:
+        raise BadGateway("blob sent other bytes than the job's input.")
+
+
+async def upload(blob: Blob, blob_id: str, output: Output) -> OutputInfo:
+    """Write an output to blob, which checks size and digest while the bytes arrive."""
+    size, sha256 = await asyncio.to_thread(_measure, output.path)
+    await until_answered(lambda: blob.put(blob_id, _read(output.path), size=size, sha256=sha256), "upload")
+    return OutputInfo(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    with path.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256")
+        return source.tell(), digest.hexdigest()
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as source:
+        # Read on the loop: the file was written moments ago, so its pages are in memory.
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,39 @@
+"""The processor's settings, `PROCESSOR_…` in the environment."""
+
+import tempfile
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from common.settings import ProcessSettings
+
+
+class Settings(ProcessSettings):
+    """Where job and blob are, how much is run at once, and what one run may use."""
+
+    model_config = SettingsConfigDict(env_prefix="PROCESSOR_")
+
+    job_url: str = Field(description="Address of job.")
+    blob_url: str = Field(description="Address of blob.")
+    key_file: Path = Field(  # required here: a processor does nothing but call
+        description="PEM file of the Ed25519 private key that this process signs its calls to other services with."
+    )
+    slots: int = Field(1, ge=1, le=256, description="Runs at once; one for each core is right for most processors.")
+    work_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()),
+        description="Where runs keep their files while they last; several processors may share it.",
+    )
+    # A decoded picture of 100 megapixels is 400 MB, and an encoder holds it about twice more; but what is limited is
+    # address space, of which libraries and allocators take several hundred MB that they never touch.
+    memory_bytes: int = Field(2 * 2**30, ge=2**28, description="Address space of one run's process.")
+    cpu_seconds: int = Field(300, ge=1, description="CPU time of one run.")
+    wall_seconds: float = Field(
+        600, gt=0, description="How long one run's work may take, and each of its transfers from and to blob."
+    )
+    output_bytes: int = Field(2 * 2**30, ge=2**20, description="Size of the largest file that a run may write.")
+    open_files: int = Field(256, ge=32, description="Files that one run's process may have open.")
+    heartbeat_seconds: float = Field(10, gt=0, description="How often a run's lease is renewed.")
+    offer_seconds: float = Field(30, gt=0, description="How often job is told what this process can run.")
+    claim_wait_seconds: float = Field(20, ge=0, le=60, description="How long job may hold a claim until a run comes.")
+    drain_seconds: float = Field(20, ge=0, le=25, description="How long work may go on after SIGTERM.")

@@ -1,0 +1,179 @@
+"""The worker: offers what it can run, claims runs, sees each to its report, and stops without losing one."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Release, RunError
+from common.errors import Problem, StaleFence
+from common.ids import new_id
+from common.logging import get_logger
+from services.processor.attempt import Attempts
+from services.processor.lease import Lease, LeaseLost
+from services.processor.ports import Job
+from services.processor.registry import offers
+from services.processor.retry import pauses, until_answered
+from services.processor.sandbox import RunFailed
+
+log = get_logger()
+
+T = TypeVar("T")
+
+GIVE_BACK_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many runs at once, and how often and how long things are done, in seconds."""
+
+    slots: int = 1
+    heartbeat_seconds: float = 10
+    offer_seconds: float = 30
+    claim_wait_seconds: float = 20
+    drain_seconds: float = 20
+
+
+class Worker:
+    """Each slot works on one run at a time. Nothing that job or blob does ends the worker; only `stop` does."""
+
+    def __init__(self, job: Job, attempts: Attempts, pace: Pace) -> None:
+        self._job = job
+        self._attempts = attempts
+        self._pace = pace
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Claim no more; what runs may end within the drain time, and is given back after it."""
+        log.info("worker.stopping")
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            offering = group.create_task(self._offer())
+            slots = [group.create_task(self._slot()) for _ in range(self._pace.slots)]
+            await self._stopping.wait()
+            offering.cancel()
+            _, late = await asyncio.wait(slots, timeout=self._pace.drain_seconds)
+            for slot in late:
+                slot.cancel()
+
+    async def _offer(self) -> None:
+        mine = offers(self._attempts.processors.values())
+        pause = pauses()
+        while True:
+            try:
+                await self._job.offer(mine)
+            except Problem as problem:
+                log.warning("offer.failed", error=type(problem).__name__, detail=problem.detail)
+                await asyncio.sleep(next(pause))
+            else:
+                pause = pauses()
+                await asyncio.sleep(self._pace.offer_seconds)
+
+    async def _slot(self) -> None:
+        run: ClaimedRun | None = None
+        while not self._stopping.is_set():
+            if run is None:
+                run = await self._unless_stopping(self._claim())
+                continue
+            with structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence):
+                run = await self._see_through(run)
+        if run is not None:
+            await self._give_back(run)
+
+    async def _claim(self) -> ClaimedRun | None:
+        """The next run, or none in time. An answer that was lost is asked for again by the same claim id."""
+        request = self._claim_request(self._pace.claim_wait_seconds)
+        pause = pauses()
+        while True:
+            try:
+                runs = await self._job.claim(request)
+            except Problem as problem:
+                log.warning("claim.failed", error=type(problem).__name__, detail=problem.detail)
+                await asyncio.sleep(next(pause))
+            else:
+                return runs[0] if runs else None
+
+    def _claim_request(self, wait_seconds: float) -> ClaimRequest:
+        return ClaimRequest(
+            claim_id=new_id(), processors=list(self._attempts.processors), max=1, wait_seconds=wait_seconds
+        )
+
+    async def _see_through(self, run: ClaimedRun) -> ClaimedRun | None:
+        """Work on a run and report it; returns the next run, when one came with the answer."""
+        log.info("run.claimed", processor=run.processor)
+        try:
+            outcome = await self._work(run)
+            return None if outcome is None else await self._report(run, outcome)
+        except asyncio.CancelledError:  # the drain time is over
+            await self._give_back(run)
+            raise
+
+    async def _work(self, run: ClaimedRun) -> Complete | Fail | None:
+        """The report to make; None when the run isn't ours any more."""
+        outcome: Complete | Fail | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                lease = Lease(self._job, run, self._pace.heartbeat_seconds)
+                await lease.begin()
+                keeping = group.create_task(lease.keep())  # when it fails, the group cancels the work
+                outcome = await self._outcome(run, lease)
+                keeping.cancel()
+        except* LeaseLost as lost:
+            log.warning("run.lost", reason=str(lost.exceptions[0]))
+        return outcome
+
+    async def _outcome(self, run: ClaimedRun, lease: Lease) -> Complete | Fail:
+        try:
+            outputs = await self._attempts.make(run, lease)
+        except RunFailed as failed:
+            return _failure(run, failed)
+        except Exception:
+            log.exception("run.unforeseen")
+            return _failure(run, RunFailed("internal"))
+        claim = None if self._stopping.is_set() else self._claim_request(0)
+        return Complete(fence=run.fence, outputs=outputs, claim=claim)
+
+    async def _report(self, run: ClaimedRun, outcome: Complete | Fail) -> ClaimedRun | None:
+        """Repeated until job answers: the work is done, and must not be done again for want of a reply."""
+        try:
+            if isinstance(outcome, Fail):
+                await until_answered(lambda: self._job.fail(run.id, outcome), "fail")
+                log.info("run.failed", type=outcome.error.type)
+                return None
+            runs = await until_answered(lambda: self._job.complete(run.id, outcome), "complete")
+        except StaleFence:
+            log.warning("run.lost", reason="The report came too late.")
+            return None
+        except Problem as problem:
+            log.error("report.refused", error=type(problem).__name__, detail=problem.detail)
+            return None
+        log.info("run.completed", outputs=len(outcome.outputs))
+        return runs[0] if runs else None
+
+    async def _give_back(self, run: ClaimedRun) -> None:
+        """Best effort: a run that can't be given back lapses."""
+        with contextlib.suppress(Problem, TimeoutError):
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await until_answered(lambda: self._job.release(run.id, Release(fence=run.fence)), "release")
+                log.info("run.given_back", run=run.id)
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` returns, or None when the worker is stopped first."""
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            stopping.cancel()
+
+
+def _failure(run: ClaimedRun, failed: RunFailed) -> Fail:
+    return Fail(fence=run.fence, error=RunError(type=failed.type, detail=failed.detail))
