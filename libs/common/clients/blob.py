@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,6 +54,8 @@ class BlobClient:
         have `size` bytes.
         """
         headers = self._headers()
+        if isinstance(body, bytes):
+            size = len(body)
         if size is not None:
             headers["Content-Length"] = str(size)
         if sha256 is not None:
@@ -129,7 +132,8 @@ class _Source:
     def __init__(self, body: bytes | AsyncIterator[bytes], size: int | None) -> None:
         self.error: Exception | None = None
         self._size = size
-        self.data: bytes | AsyncIterator[bytes] = body if isinstance(body, bytes) else self._watched(body)
+        # Bytes go as a file would, or aiohttp would write all of them in one step of the loop.
+        self.data = io.BytesIO(body) if isinstance(body, bytes) else self._watched(body)
 
     async def _watched(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         sent = 0
