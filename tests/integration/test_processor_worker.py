@@ -193,7 +193,7 @@ async def test_a_run_is_dropped_when_job_is_away_for_longer_than_the_lease(
         pid = await child()
         job.errors["heartbeat"] = deque([Unavailable()] * 1000)
         following = job.submit()
-        await job.until(lambda: job.calls.count("claim") == 2)
+        await job.until(lambda: job.calls.count("claim") >= 2)
         assert not alive(pid)
         job.errors.clear()
         assert (await job.reports.get())[0] == following.id
@@ -206,7 +206,7 @@ async def test_heartbeats_tell_the_phase_while_the_work_lasts(
     async with start(drain_seconds=0):
         run = job.submit(act="hang", where=where)
         await child()
-        await job.until(lambda: [beat.phase for _, beat in job.beats].count("RUNNING") == 2)
+        await job.until(lambda: [beat.phase for _, beat in job.beats].count("RUNNING") >= 2)
     assert {(run_id, beat.fence) for run_id, beat in job.beats} == {(run.id, run.fence)}
 
 
