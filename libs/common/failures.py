@@ -25,7 +25,7 @@ _ALL = (
     Failure("internal", "The processor failed", False, True),
     Failure("poison", "The run ended its processor each time it was tried", False, False),
     Failure("input-lost", "The input never reached the store and can no longer come", False, False),
-    Failure("refused", "The queue refused the run", False, False),
+    Failure("refused", "A part of the platform refused the job", False, False),
 )
 
 FAILURES = {failure.slug: failure for failure in _ALL}

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
-from common.errors import Invalid, Malformed, Problem, TooLarge
+from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge
 from common.ids import input_blob_id
 from services.front.domain.job import Job, JobError, Output, Status, Transition
 from services.front.ports import Blobs, InlineStore, JobStore, Runs
 
 INPUT_LOST = JobError("input-lost", "The input never reached the store and can no longer come.")
-_DEFINITE_REFUSALS = (Malformed, Invalid, TooLarge)
+# Anything else, a timeout or a 5xx, may succeed later.
+_DEFINITE_REFUSALS = (AlreadyExists, Invalid, Malformed, TooLarge)
 
 
 class Advance:
@@ -47,7 +48,11 @@ class Advance:
     async def _store(self, job: Job) -> Job | None:
         content = await self._inline.get(job.id)
         if content is not None:
-            blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content))
+            try:
+                blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content))
+            except _DEFINITE_REFUSALS as refusal:
+                await self._finish(job, Transition.not_stored(_refused(refusal)))
+                return None
         else:
             # Somebody else has stored it since, or the bytes are lost.
             found = await self._blobs.head(input_blob_id(job.id))
@@ -64,8 +69,7 @@ class Advance:
         try:
             await self._runs.submit(_run_of(job))
         except _DEFINITE_REFUSALS as refusal:
-            error = JobError("refused", f"The queue refused the run: {refusal.detail}")
-            await self._finish(job, Transition.not_submitted(error))
+            await self._finish(job, Transition.not_submitted(_refused(refusal)))
         else:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
 
@@ -105,6 +109,10 @@ class Advance:
             yield
         finally:
             renewing.cancel()
+
+
+def _refused(refusal: Problem) -> JobError:
+    return JobError("refused", f"It was refused: {refusal.detail}")
 
 
 def _run_of(job: Job) -> RunSubmit:

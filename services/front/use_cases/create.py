@@ -16,7 +16,9 @@ from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
 from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
-from services.front.use_cases.catalogue import Catalogue
+from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
+
+DRAIN_SECONDS = 3
 
 log = get_logger()
 
@@ -53,7 +55,11 @@ class Background:
             log.exception("job.left_to_tracker", job=job.id, status=job.status)
 
     async def drain(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Let what runs come to its end for a moment; what doesn't is the tracker's."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
 
 
 class CreateJob:
@@ -93,19 +99,11 @@ class CreateJob:
         """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
         `UnsupportedMediaType`.
         """
-        entry = await self._catalogue.find(processor or self._default_processor)
-        return await self._checked(processor, entry.params.from_text(params), name, mimetype)
+        entry = await self._entry(processor)
+        return _checked(entry, entry.params.from_text(params), name, mimetype)
 
-    async def _checked(
-        self, processor: str | None, params: Mapping[str, Any], name: str | None, mimetype: str | None
-    ) -> Order:
-        entry = await self._catalogue.find(processor or self._default_processor)
-        parsed = media.parse(mimetype)
-        if not media.is_accepted(parsed, entry.offer.media_types):
-            takes = ", ".join(entry.offer.media_types)
-            raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
-        entry.params.check(params)
-        return Order(entry.offer.name, params, names.clean(name), parsed)
+    async def _entry(self, processor: str | None) -> CatalogueEntry:
+        return await self._catalogue.find(processor or self._default_processor)
 
     async def from_stream(
         self, owner: Owner, order: Order, body: AsyncIterator[bytes], size: int | None, sha256: str | None
@@ -164,7 +162,8 @@ class CreateJob:
         that takes it further.
         """
         content = await asyncio.to_thread(self._decoded, request)
-        order = await self._checked(request.processor, request.params, request.name, request.mimetype)
+        entry = await self._entry(request.processor)
+        order = _checked(entry, request.params, request.name, request.mimetype)
         media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
         if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
             raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
@@ -194,3 +193,12 @@ class CreateJob:
     @staticmethod
     def _too_large(limit: int) -> TooLarge:
         return TooLarge(f"The file is larger than {limit} bytes.")
+
+
+def _checked(entry: CatalogueEntry, params: Mapping[str, Any], name: str | None, mimetype: str | None) -> Order:
+    parsed = media.parse(mimetype)
+    if not media.is_accepted(parsed, entry.offer.media_types):
+        takes = ", ".join(entry.offer.media_types)
+        raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
+    entry.params.check(params)
+    return Order(entry.offer.name, params, names.clean(name), parsed)

@@ -1,0 +1,214 @@
+"""What front's stores promise: the MongoDB ones and the fakes pass the same suite."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from common.contracts.job import OfferedProcessor
+from common.ids import new_id
+from common.mongo import Client
+from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.domain.job import (
+    FINAL,
+    TRANSITIONS,
+    UNFINISHED,
+    JobError,
+    NewJob,
+    Output,
+    Owner,
+    Status,
+    Transition,
+)
+from services.front.ports import InlineStore, JobStore, OfferStore
+from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore, MemoryOfferStore
+
+LEASE = 0.3
+LONG = 600.0
+TRICKY = {"$gt": "", "a.b": "$tenant", "deep": [[[{"n": 10**30}]]], "text": "$$NOW"}
+
+
+@dataclass
+class Stores:
+    jobs: JobStore
+    inline: InlineStore
+    offers: OfferStore
+    lapse: Callable[[], Awaitable[None]]
+    """Lets a lease of `LEASE` seconds lapse."""
+
+
+@pytest.fixture(params=["mongodb", "memory"])
+async def stores(request: pytest.FixtureRequest, mongodb: Client, database_name: str) -> Stores:
+    if request.param == "memory":
+        clock = Clock()
+
+        async def forward() -> None:
+            clock.forward(LEASE)
+
+        return Stores(MemoryJobStore(clock), MemoryInlineStore(clock), MemoryOfferStore(), forward)
+    jobs, inline = MongoJobStore(mongodb, database_name), MongoInlineStore(mongodb, database_name)
+    await jobs.create_indexes()
+    await inline.create_indexes()
+
+    async def wait() -> None:
+        await asyncio.sleep(LEASE)  # the server's clock can't be moved
+
+    return Stores(jobs, inline, MongoOfferStore(mongodb, database_name), wait)
+
+
+def new_job(**changes: object) -> NewJob:
+    fields = {
+        "id": new_id(),
+        "owner": Owner("acme", "alice"),
+        "name": "$name.txt",
+        "mimetype": "text/plain",
+        "size": 3,
+        "processor": "checksum",
+        "params": TRICKY,
+        **changes,
+    }
+    return NewJob(**fields)  # type: ignore[arg-type]  # a mapping of mixed types
+
+
+def transition_to(target: Status) -> Transition:
+    error = JobError("internal", "$x")
+    return {
+        Status.STORED: Transition.stored(3, "ab" * 32),
+        Status.STORED_ERROR: Transition.not_stored(error),
+        Status.SUBMITTED: Transition.submitted(),
+        Status.SUBMITTED_ERROR: Transition.not_submitted(error),
+        Status.EXECUTION_COMPLETED: Transition.completed(2, 1, (Output("$o", "text/plain", 3, "cd" * 32),)),
+        Status.EXECUTION_ERROR: Transition.failed(3, error),
+    }[target]
+
+
+PATHS = {
+    Status.CREATED: [],
+    Status.STORED: [Status.STORED],
+    Status.SUBMITTED: [Status.STORED, Status.SUBMITTED],
+    Status.STORED_ERROR: [Status.STORED_ERROR],
+    Status.SUBMITTED_ERROR: [Status.STORED, Status.SUBMITTED_ERROR],
+    Status.EXECUTION_COMPLETED: [Status.STORED, Status.SUBMITTED, Status.EXECUTION_COMPLETED],
+    Status.EXECUTION_ERROR: [Status.STORED, Status.SUBMITTED, Status.EXECUTION_ERROR],
+}
+
+
+async def job_in(stores: Stores, status: Status, lease: float = LONG) -> str:
+    job = await stores.jobs.insert_created(new_job(), lease)
+    for target in PATHS[status]:
+        assert await stores.jobs.apply(job.id, transition_to(target), lease)
+    return job.id
+
+
+async def test_a_job_comes_back_as_it_was_written(stores: Stores) -> None:
+    new = new_job()
+    job = await stores.jobs.insert_created(new, LONG)
+    assert await stores.jobs.find(new.id) == job
+    assert (job.id, job.owner, job.name, job.params) == (new.id, new.owner, "$name.txt", TRICKY)
+    assert [status for status, _ in job.history] == [Status.CREATED]
+    assert job.created_at == job.updated_at
+
+
+async def test_a_stored_job_has_created_in_its_history(stores: Stores) -> None:
+    job = await stores.jobs.insert_stored(new_job(sha256="ab" * 32), LONG)
+    assert job.status is Status.STORED
+    assert [status for status, _ in job.history] == [Status.CREATED, Status.STORED]
+
+
+async def test_an_unknown_job_is_not_found(stores: Stores) -> None:
+    assert await stores.jobs.find(new_id()) is None
+    assert await stores.jobs.find_many([new_id()]) == {}
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("target", [status for status in Status if status is not Status.CREATED])
+async def test_only_the_transitions_of_the_table_take_hold(stores: Stores, status: Status, target: Status) -> None:
+    job_id = await job_in(stores, status)
+    won = await stores.jobs.apply(job_id, transition_to(target), LONG)
+    job = await stores.jobs.find(job_id)
+    assert job is not None
+    assert won == (target in TRANSITIONS[status])
+    assert job.status is (target if won else status)
+    assert [entry for entry, _ in job.history] == [Status.CREATED, *PATHS[status], *([target] if won else [])]
+
+
+async def test_the_fields_of_a_transition_are_kept(stores: Stores) -> None:
+    completed = await stores.jobs.find(await job_in(stores, Status.EXECUTION_COMPLETED))
+    assert completed is not None
+    assert (completed.size, completed.sha256, completed.fence, completed.attempt) == (3, "ab" * 32, 2, 1)
+    assert completed.outputs == (Output("$o", "text/plain", 3, "cd" * 32),)
+    failed = await stores.jobs.find(await job_in(stores, Status.EXECUTION_ERROR))
+    assert failed is not None
+    assert failed.error == JobError("internal", "$x")
+
+
+async def test_of_many_writers_at_once_exactly_one_wins_each_job(stores: Stores) -> None:
+    ids = [await job_in(stores, Status.SUBMITTED) for _ in range(10)]
+    ends = [Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR] * 5
+    won = await asyncio.gather(*(stores.jobs.apply(job_id, transition_to(end)) for job_id in ids for end in ends))
+    assert [sum(won[n : n + 10]) for n in range(0, 100, 10)] == [1] * 10
+
+
+async def test_a_lapsed_lease_is_taken_once(stores: Stores) -> None:
+    ids = {await job_in(stores, Status.STORED, LEASE) for _ in range(5)}
+    assert await stores.jobs.take_lapsed(UNFINISHED, LONG, 10) == []
+    await stores.lapse()
+    taken = await asyncio.gather(*(stores.jobs.take_lapsed(UNFINISHED, LONG, 10) for _ in range(4)))
+    assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
+
+
+async def test_a_renewed_lease_does_not_lapse(stores: Stores) -> None:
+    job_id = await job_in(stores, Status.CREATED, LEASE)
+    assert await stores.jobs.renew(job_id, Status.CREATED, LONG)
+    await stores.lapse()
+    assert await stores.jobs.take_lapsed(UNFINISHED, LONG, 10) == []
+    assert not await stores.jobs.renew(job_id, Status.STORED, LONG)
+
+
+async def test_leases_are_taken_by_state_and_never_of_final_jobs(stores: Stores) -> None:
+    submitted = await job_in(stores, Status.SUBMITTED, LEASE)
+    for status in FINAL:
+        await job_in(stores, status, LEASE)
+    await stores.lapse()
+    assert await stores.jobs.take_lapsed({Status.CREATED, Status.STORED}, LONG, 10) == []
+    assert [job.id for job in await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 10)] == [submitted]
+
+
+async def test_a_task_is_done_by_one_and_again_when_it_is_due(stores: Stores) -> None:
+    assert sum(await asyncio.gather(*(stores.jobs.take_task("sweep", LEASE) for _ in range(5)))) == 1
+    assert not await stores.jobs.take_task("sweep", LEASE)
+    await stores.lapse()
+    assert await stores.jobs.take_task("sweep", LEASE)
+
+
+async def test_inline_bytes_wait_until_they_are_deleted(stores: Stores) -> None:
+    first, second = new_id(), new_id()
+    await stores.inline.put(first, b"$abc")
+    await stores.inline.put(second, b"de")
+    assert await stores.inline.get(first) == b"$abc"
+    assert await stores.inline.waiting_bytes() == 6
+    assert await stores.inline.older_than(LONG, 10) == []
+    await stores.lapse()
+    assert set(await stores.inline.older_than(LEASE / 2, 10)) == {first, second}
+    await stores.inline.delete([first])
+    assert await stores.inline.get(first) is None
+    assert await stores.inline.get(second) == b"de"
+
+
+async def test_offers_are_kept(stores: Stores) -> None:
+    assert await stores.offers.load_offers() is None
+    offer = OfferedProcessor.model_validate(
+        {
+            "name": "checksum",
+            "version": "1.0.0",
+            "summary": "",
+            "mediaTypes": ["*/*"],
+            "params": {"$defs": {"a.b": {}}},
+            "live": True,
+            "lastSeenAt": "2026-01-01T00:00:00Z",
+        }
+    )
+    await stores.offers.save_offers([offer])
+    assert await stores.offers.load_offers() == [offer]
