@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from common.logging import get_logger
 
 AFTER_A_FAILURE_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 0.5
 
 log = get_logger()
 
@@ -30,3 +32,14 @@ async def attempt(action: str, step: Callable[[], Awaitable[object]]) -> bool:
         log.warning(f"{action}.failed", error=type(error).__name__, detail=str(error)[:500])  # noqa: G004 - structlog
         return False
     return True
+
+
+async def stop(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels the tasks and waits for their end. More than once if need be, for a cancellation can get lost:
+    `asyncio.wait_for` of Python 3.11, which PyMongo waits with, drops one that comes together with a result.
+    """
+    ending = set(tasks)
+    while ending:
+        for task in ending:
+            task.cancel()
+        _, ending = await asyncio.wait(ending, timeout=CANCEL_AGAIN_SECONDS)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
+from common.loops import repeat, until_done
 from common.mongo import Client, connect
 from common.web import health, problems
 from common.web.serve import Listener, Readiness, background
@@ -16,7 +17,6 @@ from services.job.adapters.mongodb import JobDatabase
 from services.job.api import routes
 from services.job.ports import FrontReports
 from services.job.settings import Settings
-from services.job.use_cases.loops import heed, repeat, until_done
 from services.job.use_cases.offers import Offering
 from services.job.use_cases.queue import Leases, Queue
 from services.job.use_cases.reports import Reporter
@@ -69,7 +69,7 @@ async def open_app(
                 partial(repeat, "sweep", queue.sweep, settings.sweep_seconds),
                 partial(repeat, "report", reporter.report_ended, 0),
                 partial(repeat, "report", reporter.report_due, REPORT_SECONDS),
-                partial(repeat, "hints", partial(heed, database.runs, queue.waiters), 0),
+                partial(repeat, "hints", partial(queue.waiters.heed, database.runs), 0),
             )
         )
         yield app

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from common.logging import get_logger
+from common.loops import stop
 
 log = get_logger()
 
@@ -107,5 +108,4 @@ async def background(*loops: Callable[[], Coroutine[None, None, None]]) -> Async
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await stop(*tasks)

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from common.loops import stop
+
 Result = TypeVar("Result")
 
 
@@ -21,6 +23,4 @@ async def while_present(request: Request, work: Coroutine[None, None, Result]) -
         return working.result() if working.done() else None
     finally:
         # Either may still run: the work if the client has gone, or this handler was cancelled.
-        going.cancel()
-        working.cancel()
-        await asyncio.wait({working, going})
+        await stop(working, going)

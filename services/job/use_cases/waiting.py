@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from services.job.ports import Claimed
+from services.job.ports import Claimed, QueueHints
 
 
 class Waiter:
@@ -102,3 +102,8 @@ class Waiters:
     def wake_all(self) -> None:
         for waiter in self._waiting:
             waiter.wake()
+
+    async def heed(self, hints: QueueHints) -> None:
+        """Wakes a claim for each run that another process queues, until the hints break off."""
+        async for processor in hints.queued():
+            self.wake_one(processor)
