@@ -1,0 +1,139 @@
+"""Any order of events, driven by Hypothesis against a plain model of what has to hold for one run."""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
+from common.errors import StaleFence
+from common.ids import new_id
+from services.job.domain.rules import FINAL, TRANSITIONS, RetryPolicy, retry_after
+from services.job.ports import Handover
+from tests.fakes.run_store import FakeRunStore
+
+START, LEASE = 5.0, 30.0
+POLICY = RetryPolicy(max_attempts=3, backoff_seconds=2)
+Result = TypeVar("Result")
+
+
+def at_once(work: Coroutine[Any, Any, Result]) -> Result:
+    """The fake awaits nothing, so its coroutines end with their first step."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise AssertionError("The fake waited for something.")
+
+
+class RunsLife(RuleBasedStateMachine):
+    """One run, its processors (each knows the fence it was given), and the passing of time."""
+
+    @initialize(handed_over=st.booleans())
+    def submit(self, handed_over: bool) -> None:
+        self.store = FakeRunStore()
+        run_id = new_id()
+        picture = InputRef(blob_id=f"i-{run_id}", name="a", mimetype="image/png", size=1, sha256="0" * 64)
+        self.run = RunSubmit(id=run_id, inputs=[picture], processor="p", params={}, tenant="acme")
+        handover = Handover(new_id(), START) if handed_over else None
+        assert at_once(self.store.submit(self.run, handover)).created
+        self.before = self.status()
+        self.fences = [0, 1]
+        self.holder = 1 if handed_over else None
+        self.successes = 0
+
+    def status(self) -> RunStatus:
+        (status,) = at_once(self.store.statuses([self.run.id]))
+        return status
+
+    def heard(self, fence: int, work: Coroutine[Any, Any, object]) -> bool:
+        """A processor's call goes through just when its fence is the holder's."""
+        try:
+            at_once(work)
+        except StaleFence:
+            assert fence != self.holder
+            return False
+        assert fence == self.holder
+        return True
+
+    @rule()
+    def submit_again(self) -> None:
+        assert not at_once(self.store.submit(self.run, Handover(new_id(), START))).created
+
+    @rule()
+    def claim(self) -> None:
+        for claimed in at_once(self.store.claim(new_id(), ["p"], 1, START)):
+            assert self.holder is None
+            assert claimed.fence > self.before.fence
+            self.holder = claimed.fence
+            self.fences.append(claimed.fence)
+
+    @rule(data=st.data(), started=st.booleans())
+    def heartbeat(self, data: st.DataObject, started: bool) -> None:
+        fence = data.draw(st.sampled_from(self.fences))
+        self.heard(fence, self.store.heartbeat(self.run.id, fence, LEASE, started=started, phase="p"))
+
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        fence = data.draw(st.sampled_from(self.fences))
+        if self.before.status == RunState.SUCCESS and fence == self.before.fence:
+            assert not at_once(self.store.complete(self.run.id, fence, []))
+        elif self.heard(fence, self.store.complete(self.run.id, fence, [])):
+            self.holder = None
+            self.successes += 1
+
+    @rule(data=st.data(), kind=st.sampled_from(["invalid-input", "internal", "unheard-of"]))
+    def fail(self, data: st.DataObject, kind: str) -> None:
+        fence = data.draw(st.sampled_from(self.fences))
+        error = RunError(type=kind, detail="x")
+        if self.heard(fence, self.store.fail(self.run.id, fence, error, retry_after(error, POLICY))):
+            self.holder = None
+            assert (self.status().status == RunState.FAILED) >= (kind == "invalid-input")
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        fence = data.draw(st.sampled_from(self.fences))
+        if self.heard(fence, self.store.release(self.run.id, fence)):
+            self.holder = None
+            assert self.status().status == RunState.QUEUED
+
+    @rule(seconds=st.sampled_from([1.0, START, LEASE]))
+    def time_passes(self, seconds: float) -> None:
+        self.store.now += seconds
+
+    @rule()
+    def sweep(self) -> None:
+        if at_once(self.store.sweep(POLICY)):
+            assert self.holder is not None
+            self.holder = None
+
+    @precondition(lambda self: self.holder is not None)
+    @rule()
+    def processor_dies(self) -> None:
+        self.store.now += LEASE
+        assert at_once(self.store.sweep(POLICY)) == 1
+        self.holder = None
+
+    @invariant()
+    def what_must_hold(self) -> None:
+        if not hasattr(self, "before"):
+            return
+        before, after = self.before, self.status()
+        assert after.fence >= before.fence
+        assert after.attempt <= POLICY.max_attempts
+        assert self.successes <= 1
+        assert (after.status == RunState.RUNNING) == (self.holder is not None)
+        if before.status in FINAL:
+            assert after == before
+        elif after.status != before.status:
+            assert after.status in TRANSITIONS[before.status]
+        if after.status in FINAL:
+            assert self.store.runs[self.run.id].report_due_at is not None
+        self.before = after
+
+
+RunsLife.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRunsLife = RunsLife.TestCase
