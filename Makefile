@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token test check lint types imports format bench lock clean
+.PHONY: help setup up token test check lint types imports format openapi bench lock clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ imports: setup ## Check who may import whom
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+openapi: setup ## Write docs/openapi/front.json anew
+	@$(BIN)/python -m deploy.openapi
 
 bench: setup ## Measure against peers, into benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

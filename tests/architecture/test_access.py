@@ -1,0 +1,121 @@
+"""Who may call what: every route of every application has exactly one policy, and the served application keeps it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+
+from common.web.access import Callers, callers, public
+from services.front.api.access import token_owner
+from tests.architecture.conftest import Application
+from tests.fakes.keys import CALLERS, signer
+
+# The page about the API, which tells nothing of anybody's. Only front has one.
+DOCUMENTATION = {"/docs", "/docs/oauth2-redirect", "/openapi.json", "/static/docs"}
+AUDIENCES = {"front-internal": "front", "blob": "blob", "job": "job"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method at one path, and the policies that stand before it."""
+
+    method: str
+    path: str
+    policies: tuple[Any, ...]
+
+    @property
+    def address(self) -> str:
+        """A path that the route matches."""
+        return self.path.replace("{", "").replace("}", "")
+
+
+def routes_of(app: FastAPI) -> Iterator[Route]:
+    for route in iter_route_contexts(app.routes):
+        policies = tuple(policies_of(getattr(route, "dependant", None)))
+        for method in sorted(getattr(route, "methods", None) or {"GET"}):
+            yield Route(method, route.path or "", policies)
+
+
+def policies_of(dependant: Dependant | None) -> Iterator[Any]:
+    for dependency in dependant.dependencies if dependant else ():
+        if dependency.call in (public, token_owner) or isinstance(dependency.call, Callers):
+            yield dependency.call
+        yield from policies_of(dependency)
+
+
+def without_policy(app: FastAPI) -> set[str]:
+    return {route.path for route in routes_of(app) if len(set(route.policies)) != 1}
+
+
+async def test_every_route_has_exactly_one_policy(applications: list[Application]) -> None:
+    found = {application.name: without_policy(application.routes) for application in applications}
+    assert found == {"front": DOCUMENTATION, "front-internal": set(), "blob": set(), "job": set()}
+
+
+async def test_the_walk_sees_the_routes_that_there_are(applications: list[Application]) -> None:
+    seen = {application.name: {route.path for route in routes_of(application.routes)} for application in applications}
+    assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
+    assert seen["front-internal"] == {"/internal/run"}
+    assert {"/api/v1/blob/{blob_id}", "/readyz"} <= seen["blob"]
+    assert {"/api/v1/claim", "/api/v1/run/{run_id}/complete", "/readyz"} <= seen["job"]
+
+
+def test_a_route_without_a_policy_is_found_however_deep_it_is() -> None:
+    bare, inner, app = APIRouter(), APIRouter(prefix="/inner"), FastAPI(openapi_url=None)
+
+    @bare.get("/bare")
+    async def forgotten() -> None: ...
+
+    @bare.get("/twice", dependencies=[Depends(public), Depends(callers("front"))])
+    async def contradictory() -> None: ...
+
+    @bare.get("/fine", dependencies=[Depends(public)])
+    async def fine() -> None: ...
+
+    inner.include_router(bare)
+    app.include_router(inner)
+    assert without_policy(app) == {"/inner/bare", "/inner/twice"}
+
+
+async def test_only_front_lists_and_deletes_blobs_and_only_job_reports(applications: list[Application]) -> None:
+    policies = {
+        (application.name, route.method, route.path): route.policies[0].names
+        for application in applications
+        for route in routes_of(application.routes)
+        if route.policies and isinstance(route.policies[0], Callers)
+    }
+    assert policies["blob", "GET", "/api/v1/blob"] == {"front"}
+    assert policies["blob", "DELETE", "/api/v1/blob/{blob_id}"] == {"front"}
+    assert policies["front-internal", "POST", "/internal/run"] == {"job"}
+    assert {names for (_, _, path), names in policies.items() if path.startswith("/api/v1/run/")} == {
+        frozenset({"processor"})
+    }
+
+
+async def answer(application: Application, route: Route, token: str | None = None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    transport = httpx.ASGITransport(application.served, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        return (await client.request(route.method, route.address)).status_code
+
+
+async def test_without_a_token_only_the_public_routes_answer(applications: list[Application]) -> None:
+    for application in applications:
+        for route in routes_of(application.routes):
+            if route.path not in DOCUMENTATION:
+                status = await answer(application, route)
+                assert (status == 401) == (public not in route.policies), (application.name, route, status)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_a_service_is_refused_where_it_is_not_named(applications: list[Application], caller: str) -> None:
+    for application in applications:
+        for route in routes_of(application.routes):
+            if route.policies and isinstance(route.policies[0], Callers) and caller not in route.policies[0].names:
+                token = signer(caller).token(AUDIENCES[application.name])
+                assert await answer(application, route, token) == 403, (application.name, route)
