@@ -43,11 +43,18 @@ class RunsLife(RuleBasedStateMachine):
         self.before = self.status()
         self.fences = [0, 1]
         self.holder = 1 if handed_over else None
+        self.attempts = 0
+        self.begun = False
         self.successes = 0
 
     def status(self) -> RunStatus:
         (status,) = at_once(self.store.statuses([self.run.id]))
         return status
+
+    def let_go(self, *, tried: bool) -> None:
+        """The holder has lost the run; an attempt that had not begun counts only if it was `tried` all the same."""
+        self.attempts += tried and not self.begun
+        self.holder, self.begun = None, False
 
     def heard(self, fence: int, work: Coroutine[Any, Any, object]) -> bool:
         """A processor's call goes through just when its fence is the holder's."""
@@ -74,7 +81,9 @@ class RunsLife(RuleBasedStateMachine):
     @rule(data=st.data(), started=st.booleans())
     def heartbeat(self, data: st.DataObject, started: bool) -> None:
         fence = data.draw(st.sampled_from(self.fences))
-        self.heard(fence, self.store.heartbeat(self.run.id, fence, LEASE, started=started, phase="p"))
+        if self.heard(fence, self.store.heartbeat(self.run.id, fence, LEASE, started=started, phase="p")):
+            self.attempts += started and not self.begun
+            self.begun |= started
 
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
@@ -82,7 +91,7 @@ class RunsLife(RuleBasedStateMachine):
         if self.before.status == RunState.SUCCESS and fence == self.before.fence:
             assert not at_once(self.store.complete(self.run.id, fence, []))
         elif self.heard(fence, self.store.complete(self.run.id, fence, [])):
-            self.holder = None
+            self.let_go(tried=True)
             self.successes += 1
 
     @rule(data=st.data(), kind=st.sampled_from(["invalid-input", "internal", "unheard-of"]))
@@ -90,14 +99,16 @@ class RunsLife(RuleBasedStateMachine):
         fence = data.draw(st.sampled_from(self.fences))
         error = RunError(type=kind, detail="x")
         if self.heard(fence, self.store.fail(self.run.id, fence, error, retry_after(error, POLICY))):
-            self.holder = None
-            assert (self.status().status == RunState.FAILED) >= (kind == "invalid-input")
+            self.let_go(tried=True)
+            ends = kind == "invalid-input" or self.attempts == POLICY.max_attempts
+            assert self.status().status == (RunState.FAILED if ends else RunState.QUEUED)
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         fence = data.draw(st.sampled_from(self.fences))
         if self.heard(fence, self.store.release(self.run.id, fence)):
-            self.holder = None
+            self.attempts -= self.begun
+            self.let_go(tried=False)
             assert self.status().status == RunState.QUEUED
 
     @rule(seconds=st.sampled_from([1.0, START, LEASE]))
@@ -108,14 +119,14 @@ class RunsLife(RuleBasedStateMachine):
     def sweep(self) -> None:
         if at_once(self.store.sweep(POLICY)):
             assert self.holder is not None
-            self.holder = None
+            self.let_go(tried=False)
 
     @precondition(lambda self: self.holder is not None)
     @rule()
     def processor_dies(self) -> None:
         self.store.now += LEASE
         assert at_once(self.store.sweep(POLICY)) == 1
-        self.holder = None
+        self.let_go(tried=False)
 
     @invariant()
     def what_must_hold(self) -> None:
@@ -123,7 +134,7 @@ class RunsLife(RuleBasedStateMachine):
             return
         before, after = self.before, self.status()
         assert after.fence >= before.fence
-        assert after.attempt <= POLICY.max_attempts
+        assert after.attempt == self.attempts <= POLICY.max_attempts
         assert self.successes <= 1
         assert (after.status == RunState.RUNNING) == (self.holder is not None)
         if before.status in FINAL:
