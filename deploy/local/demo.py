@@ -5,7 +5,7 @@ import base64
 import hashlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ PROCESSOR = "image-variants"
 MAX_JSON_BYTES = 8 * 1024**2
 LIMIT_SECONDS = 120
 POLL_SECONDS = 0.01
-_UNFINISHED = ("CREATED", "STORED", "SUBMITTED")
+_WAY = ("CREATED", "STORED", "SUBMITTED", "EXECUTION_COMPLETED")
 
 
 class DemoError(Exception):
@@ -51,12 +51,15 @@ async def send(http: httpx.AsyncClient, picture: Picture, say: Callable[[str], N
             if answer.status_code != 201:
                 raise DemoError(f"The picture was refused: {_detail(answer)}")
             location = answer.headers["Location"]
-            state = answer.json()["status"]
+            state = ""
+            reached = str(answer.json()["status"])
             while True:
-                say(f"  {state:<20} {time.monotonic() - started:7.3f} s")
-                if state not in _UNFINISHED:
+                for passed in _between(state, reached):
+                    say(f"  {passed:<20} {time.monotonic() - started:7.3f} s")
+                state = reached
+                if state not in _WAY[:-1]:
                     break
-                state = await _next_state(http, location, state)
+                reached = await _next_state(http, location, state)
             job: dict[str, Any] = (await http.get(location)).raise_for_status().json()
     except TimeoutError:
         raise DemoError(f"The picture was not done within {LIMIT_SECONDS} s.") from None
@@ -82,6 +85,13 @@ async def _post(http: httpx.AsyncClient, picture: Picture) -> httpx.Response:
         "processor": PROCESSOR,
     }
     return await http.post("/api/v1/job", json=body)
+
+
+def _between(known: str, reached: str) -> Sequence[str]:
+    """The states from the one after `known` up to `reached`: some end before anybody can ask for them."""
+    if reached not in _WAY:
+        return [reached]
+    return _WAY[_WAY.index(known) + 1 if known else 0 : _WAY.index(reached) + 1]
 
 
 async def _next_state(http: httpx.AsyncClient, location: str, known: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
@@ -152,7 +153,8 @@ async def _show(settings: LocalSettings, http: httpx.AsyncClient, token: str) ->
     file, mimetype, query = Path("README.md"), "text/markdown", "processor=checksum"
     if settings.demo and settings.processors:
         picture = await asyncio.to_thread(_picture, settings.photo)
-        file, mimetype, query = picture.path, picture.mimetype, f"processor={demo.PROCESSOR}&widths=320&widths=800"
+        file, mimetype = picture.path, picture.mimetype
+        query = f"processor={demo.PROCESSOR}&widths=320&widths=800&name={quote(file.name)}"
         await _demonstrate(http, picture)
     say("")
     say(f"API   {settings.front_url}/api/v1")
