@@ -1,0 +1,183 @@
+"""Every query that front's stores send uses an index, and reads what it wants and little more.
+
+The commands are recorded as they are sent and then explained, so what is tested can't drift from the code.
+job's are tested in tests/integration/test_job_plans.py.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from common.ids import new_id
+from common.mongo import Document
+from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.domain.job import JobError, NewJob, Output, Owner, Status, Transition
+
+MANY = 300
+LONG = 600.0
+QUERIES = ("find", "aggregate", "update", "delete", "findAndModify")
+# Of the session, and of how sure an answer has to be: `explain` takes neither.
+NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
+
+
+class Recorder(CommandListener):
+    """Keeps the queries that a client sends."""
+
+    def __init__(self) -> None:
+        self.commands: list[Document] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in QUERIES:
+            self.commands.append({key: event.command[key] for key in event.command if key not in NOT_EXPLAINED})
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Only what is sent matters."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Only what is sent matters."""
+
+
+class Stores:
+    """Front's stores over a client that is listened to."""
+
+    def __init__(self, client: AsyncMongoClient[Document], database: str, recorder: Recorder) -> None:
+        self.database = client[database]
+        self.recorder = recorder
+        self.jobs = MongoJobStore(client, database)
+        self.inline = MongoInlineStore(client, database)
+        self.offers = MongoOfferStore(client, database)
+
+
+@pytest.fixture
+async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
+    """Stores with some hundred jobs in each state and as many inline bytes, all young and under a lease."""
+    recorder = Recorder()
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+        stores = Stores(client, database_name, recorder)
+        await stores.jobs.create_indexes()
+        await stores.inline.create_indexes()
+        created = await stores.jobs.insert_created(new_job(), LONG)
+        await stores.inline.put(created.id, b"bytes")
+        template = await stores.database["jobs"].find_one({}) or {}
+        bytes_template = await stores.database["inline"].find_one({}) or {}
+        ids = [new_id() for _ in range(MANY)]
+        await stores.database["jobs"].insert_many(
+            {**template, "_id": job_id, "status": status.value}
+            for job_id, status in zip(ids, 100 * [*Status], strict=False)
+        )
+        await stores.database["inline"].insert_many({**bytes_template, "_id": job_id} for job_id in ids)
+        recorder.commands.clear()
+        yield stores
+
+
+def new_job() -> NewJob:
+    return NewJob(new_id(), Owner("acme", "alice"), "a.txt", "text/plain", 5, "checksum", {}, "ab" * 32)
+
+
+async def inserts(stores: Stores) -> None:
+    await stores.jobs.insert_created(new_job(), LONG)
+    await stores.jobs.insert_stored(new_job(), LONG)
+
+
+async def reads(stores: Stores) -> None:
+    await stores.jobs.find(new_id())
+    await stores.jobs.find_many([new_id() for _ in range(32)])
+
+
+async def transitions(stores: Stores) -> None:
+    job = await stores.jobs.insert_created(new_job(), LONG)
+    assert await stores.jobs.renew(job.id, Status.CREATED, LONG)
+    assert await stores.jobs.apply(job.id, Transition.stored(5, "ab" * 32), LONG)
+    assert await stores.jobs.apply(job.id, Transition.submitted(), LONG)
+    assert await stores.jobs.apply(job.id, Transition.completed(1, 1, (Output("o", "text/plain", 1, "ab" * 32),)))
+    assert not await stores.jobs.apply(job.id, Transition.not_stored(JobError("internal", "late")))
+
+
+async def recovery(stores: Stores) -> None:
+    lapsed = await stores.jobs.insert_created(new_job(), -1)
+    assert [job.id for job in await stores.jobs.take_lapsed({Status.CREATED, Status.STORED}, LONG, 100)] == [lapsed.id]
+    assert not await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 100)
+
+
+async def tasks(stores: Stores) -> None:
+    assert await stores.jobs.take_task("sweep", 60)
+    assert not await stores.jobs.take_task("sweep", 60)
+
+
+async def inline_bytes(stores: Stores) -> None:
+    job_id = new_id()
+    await stores.inline.put(job_id, b"bytes")
+    assert await stores.inline.get(job_id) == b"bytes"
+    await stores.inline.delete([job_id])
+
+
+async def inline_age(stores: Stores) -> None:
+    assert await stores.inline.older_than(3600, 500) == []
+
+
+async def inline_total(stores: Stores) -> None:
+    assert await stores.inline.waiting_bytes() > MANY
+
+
+async def offers(stores: Stores) -> None:
+    await stores.offers.save_offers([])
+    await stores.offers.load_offers()
+
+
+# Each with the most documents that one of its commands may read: those it wants, and none that it doesn't.
+JOURNEYS = [
+    (inserts, 1),
+    (reads, 0),
+    (transitions, 1),
+    (recovery, 1),
+    (tasks, 1),
+    (inline_bytes, 1),
+    (inline_age, 0),
+    (inline_total, 0),  # adds up the index alone
+    (offers, 1),
+]
+
+
+@pytest.mark.parametrize(("journey", "most_read"), JOURNEYS, ids=[journey.__name__ for journey, _ in JOURNEYS])
+async def test_it_uses_an_index_and_reads_only_what_it_wants(
+    stores: Stores, journey: Callable[[Stores], Awaitable[None]], most_read: int
+) -> None:
+    await journey(stores)
+    commands = list(stores.recorder.commands)
+    assert commands
+    for command in one_by_one(commands):
+        explained = await stores.database.command("explain", command, verbosity="executionStats")
+        assert "COLLSCAN" not in set(found("stage", [*found("winningPlan", explained)])), command
+        assert max(found("totalDocsExamined", explained)) <= most_read, command
+
+
+async def test_a_collection_scan_would_be_seen(stores: Stores) -> None:
+    await stores.database["jobs"].find({"name": "a.txt"}).to_list()
+    (command,) = stores.recorder.commands
+    explained = await stores.database.command("explain", command, verbosity="executionStats")
+    assert "COLLSCAN" in set(found("stage", [*found("winningPlan", explained)]))
+    assert max(found("totalDocsExamined", explained)) > MANY
+
+
+def one_by_one(commands: list[Document]) -> Iterator[Document]:
+    """A command of many statements as commands of one each, which is what can be explained."""
+    for command in commands:
+        many = next((name for name in ("updates", "deletes") if name in command), None)
+        for statement in command[many] if many else [None]:
+            yield {**command, many: [statement]} if many else command
+
+
+def found(name: str, part: object) -> Iterator[Any]:
+    """Every value of this name, however deep."""
+    if isinstance(part, dict):
+        if name in part:
+            yield part[name]
+        for value in part.values():
+            yield from found(name, value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from found(name, value)
