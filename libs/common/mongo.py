@@ -1,9 +1,10 @@
 """How the services reach MongoDB: majority writes, deadlines on everything, and errors that say what to do."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError, WTimeoutError
 from pymongo.read_concern import ReadConcern
 
@@ -11,6 +12,8 @@ Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
 
 TIMEOUT_MS = 5_000
+CLOSE_SECONDS = 3
+CHANGES_MS = 1_000
 
 
 def connect(uri: str) -> Client:
@@ -30,9 +33,35 @@ def connect(uri: str) -> Client:
     )
 
 
+@asynccontextmanager
+async def opened(uri: str) -> AsyncIterator[Client]:
+    """`connect`, and a close that can't hang: a cancellation during server selection can leave PyMongo's lock held
+    for good under Python 3.11, whose `asyncio.wait_for` returns before what it waited for has ended.
+    """
+    client = connect(uri)
+    try:
+        yield client
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await client.close()
+
+
 def is_unavailable(error: PyMongoError) -> bool:
     """Whether the database could not be reached or did not answer in time, so that a later try may succeed."""
     return error.timeout or isinstance(error, ConnectionFailure | ExecutionTimeout | NotPrimaryError | WTimeoutError)
+
+
+async def changes(collection: AsyncCollection[Document], pipeline: list[Document]) -> AsyncIterator[Document]:
+    """What a change stream tells, from now on, until it breaks and raises.
+
+    Asked piece by piece, so that the deadline is one for each answer and not for the whole stream.
+    """
+    async with await collection.watch(pipeline, max_await_time_ms=CHANGES_MS) as stream:
+        while stream.alive:
+            change = await stream.try_next()
+            if change is not None:
+                yield dict(change)
 
 
 def literal(value: object) -> dict[str, object]:

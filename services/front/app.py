@@ -15,7 +15,7 @@ from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.clients.jwks import JwksClient
-from common.loops import until_done
+from common.loops import repeat, until_done
 from common.mongo import Client, connect
 from common.web import health, problems
 from common.web.linger import LingeringClose
@@ -140,7 +140,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         problems.install(internal_app)
 
         async with background(
-            changes.follow,
+            partial(repeat, "changes", changes.follow, 0),
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.inline.create_indexes),
         ):

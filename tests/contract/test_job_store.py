@@ -176,6 +176,11 @@ async def test_leases_are_taken_by_state_and_never_of_final_jobs(stores: Stores)
     assert [job.id for job in await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 10)] == [submitted]
 
 
+async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
+    job = await stores.jobs.insert_created(new_job(), LONG)
+    assert await stores.jobs.now() >= job.created_at
+
+
 async def test_a_task_is_done_by_one_and_again_when_it_is_due(stores: Stores) -> None:
     assert sum(await asyncio.gather(*(stores.jobs.take_task("sweep", LEASE) for _ in range(5)))) == 1
     assert not await stores.jobs.take_task("sweep", LEASE)

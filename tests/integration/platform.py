@@ -4,7 +4,7 @@ on demand.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,8 +235,13 @@ async def _processor(folder: Path, key_folder: Path, job: JobClient, blob_url: s
 
 
 async def _offered(platform: Platform) -> None:
-    async with asyncio.timeout(30):
-        while not await platform.to_job.processors():  # noqa: ASYNC110 - another process can't set an event of ours
+    await eventually(platform.to_job.processors)
+
+
+async def eventually(check: Callable[[], Awaitable[object]]) -> None:
+    """Returns once `check` returns something true; what it looks at changes in another process."""
+    async with asyncio.timeout(20):
+        while not await check():  # noqa: ASYNC110 - another process can't set an event of ours
             await asyncio.sleep(0.05)
 
 

@@ -3,19 +3,14 @@
 import asyncio
 
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
 
-from common.logging import get_logger
-from common.mongo import Document
+from common.mongo import Document, changes
 from services.front.domain.job import FINAL
 
-REOPEN_SECONDS = 1.0
 _PIPELINE: list[Document] = [
     {"$match": {"updateDescription.updatedFields.status": {"$in": [status.value for status in FINAL]}}},
     {"$project": {"documentKey": 1}},
 ]
-
-log = get_logger()
 
 
 class MongoChanges:
@@ -45,12 +40,6 @@ class MongoChanges:
                 future.set_result(None)
 
     async def follow(self) -> None:
-        """Follow the stream for ever; a broken one is opened anew, from now on."""
-        while True:
-            try:
-                async with await self._jobs.watch(_PIPELINE) as stream:
-                    async for change in stream:
-                        self.wake(change["documentKey"]["_id"])
-            except PyMongoError as error:
-                log.warning("changes.broken", error=type(error).__name__)
-                await asyncio.sleep(REOPEN_SECONDS)
+        """Follow the stream until it breaks."""
+        async for change in changes(self._jobs, _PIPELINE):
+            self.wake(change["documentKey"]["_id"])

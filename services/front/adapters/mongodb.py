@@ -163,7 +163,8 @@ class MongoJobStore:
         return [_job(document) for document in taken]
 
     async def now(self) -> datetime:
-        moment: datetime = (await self._admin.command("hello"))["localTime"]
+        hello = await self._admin.command("hello", codec_options=self.jobs.codec_options)
+        moment: datetime = hello["localTime"]
         return moment
 
     async def take_task(self, name: str, every_seconds: float) -> bool:
