@@ -75,6 +75,21 @@ def alive(pid: str) -> bool:
         return False
 
 
+def end_of(pid: str) -> asyncio.Future[None]:
+    """Done once the process, which lives now, has ended: being killed and being dead are not the same moment."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    watched = os.pidfd_open(int(pid))
+
+    def on_end() -> None:
+        loop.remove_reader(watched)
+        os.close(watched)
+        ended.set_result(None)
+
+    loop.add_reader(watched, on_end)
+    return ended
+
+
 async def test_a_run_is_claimed_worked_on_and_completed(job: FakeJob, blob: FakeBlob, start: Start) -> None:
     async with start():
         run = job.submit(b"hello")
@@ -161,11 +176,11 @@ async def test_the_wall_clock_ends_the_whole_session_of_a_child(
     where, child = heard
     async with start(wall_seconds=1):
         job.submit(act="spawn", where=where)
-        grandchild = await child()
+        ended = end_of(await child())
         _, report = await job.reports.get()
         assert isinstance(report, Fail)
         assert report.error.type == "timeout"
-        assert not alive(grandchild)
+        await ended
 
 
 async def test_a_stale_fence_kills_the_child_and_drops_the_run(
