@@ -1,6 +1,8 @@
 """How the services reach MongoDB: majority writes, deadlines on everything, and errors that say what to do."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pymongo import AsyncMongoClient
