@@ -115,7 +115,7 @@ def _run(what: str, command: "list[str]", root: Path) -> None:
         for line in process.stdout or ():
             last.append(line.rstrip())
             count += line.startswith("Collecting ")
-            if line.startswith("Installing collected packages"):
+            if count and line.startswith("Installing collected packages"):
                 say(f"  {count} fetched, installing ...")
             elif time.monotonic() > next_line:
                 next_line = time.monotonic() + PROGRESS_SECONDS

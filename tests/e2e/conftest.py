@@ -104,6 +104,7 @@ async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -
     )
     assert process.stdout
     said: list[str] = []
+    runner = process.pid
     try:
         async with asyncio.timeout(UP_SECONDS):
             async for line in process.stdout:
@@ -112,12 +113,13 @@ async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -
                     break
             else:
                 pytest.fail("It did not come up:\n" + "\n".join(said))
-        runner = process.pid if command == RUNNER else next(iter(children_of(process.pid)))
+        if command != RUNNER:
+            runner = next(iter(children_of(process.pid)))
         url = f"http://127.0.0.1:{settings['FRONT_PORT']}"
         yield Local(process, runner, url, Path(settings["GRISTMILL_DATA"]), said)
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGINT)
+        for pid in alive({runner}):
+            os.kill(pid, signal.SIGINT)
         said += (await process.stdout.read()).decode().splitlines()
         await process.wait()
         print("\n".join(said))  # noqa: T201 - pytest shows it when a test has failed
