@@ -7,7 +7,7 @@ from typing import Protocol
 
 from common.contracts.blob import BlobInfo, BlobList
 from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
-from services.front.domain.job import Job, NewJob, Status, Transition
+from services.front.domain.job import Job, NewJob, Owner, Status, Transition
 
 
 class JobStore(Protocol):
@@ -118,3 +118,10 @@ class Changes(Protocol):
 
     def wait(self, job_id: str, timeout: float) -> Awaitable[None]:
         """Returns when the job may have ended, and after `timeout` seconds at the latest."""
+
+
+class Tokens(Protocol):
+    """Verifies users' tokens."""
+
+    async def owner(self, authorization: str | None) -> Owner:
+        """The owner named by an `Authorization` header. Raises `Unauthorized`."""

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from services.front.adapters.user_tokens import UserTokens
 from services.front.domain.job import Owner
+from services.front.ports import Tokens
 
 # Only documents the scheme; the check itself is `token_owner`, which the bare status path shares.
 _scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token meant for this service.")
@@ -14,7 +14,7 @@ _scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token 
 
 async def token_owner(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]) -> Owner:
     """A route policy: the bearer of a valid token, who sees what is his alone."""
-    tokens: UserTokens = request.app.state.tokens
+    tokens: Tokens = request.app.state.tokens
     return await tokens.owner(request.headers.get("authorization"))
 
 

@@ -1,7 +1,7 @@
 """The status of a job, answered before FastAPI is reached: clients poll it, so it is the hottest path there is.
 
 It is the route `GET /api/v1/job/{job_id}/status` of the OpenAPI page, and calls the very same authentication
-(`UserTokens.owner`) and ownership test (`ReadJob.status`) as that one, which keeps the requests that wait.
+(`Tokens.owner`) and ownership test (`ReadJob.status`) as that one, which keeps the requests that wait.
 """
 
 from pydantic_core import to_json
@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.errors import NotFound
 from common.ids import is_job_id
 from common.web.problems import MEDIA_TYPE, problem_of
-from services.front.adapters.user_tokens import UserTokens
 from services.front.api.views import PREFIX, status_view
+from services.front.ports import Tokens
 from services.front.use_cases.read import ReadJob
 
 _BEFORE = f"{PREFIX}/job/"
@@ -21,7 +21,7 @@ _AFTER = "/status"
 class FastStatus:
     """ASGI middleware that answers status reads without `Prefer`, and hands on everything else."""
 
-    def __init__(self, app: ASGIApp, tokens: UserTokens, read: ReadJob) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens, read: ReadJob) -> None:
         self._app = app
         self._tokens = tokens
         self._read = read
