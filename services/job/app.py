@@ -10,7 +10,7 @@ from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
-from common.mongo import Client, connect
+from common.mongo import Client, opened
 from common.web import health, problems
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb import JobDatabase
@@ -37,7 +37,7 @@ async def open_app(
     """The application, with its loops running; tests hand in what they want to see from outside."""
     async with AsyncExitStack() as stack:
         if mongodb is None:
-            mongodb = await stack.enter_async_context(connect(settings.mongodb_uri))
+            mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
         if front is None:
             signer = ServiceTokenSigner.from_file("job", settings.key_file)
             http = await stack.enter_async_context(open_http(settings.front_url))

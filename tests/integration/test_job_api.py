@@ -28,7 +28,7 @@ from common.contracts.job import (
 )
 from common.errors import Forbidden, Invalid, NotFound, StaleFence, Unauthorized, Unavailable
 from common.ids import new_id
-from common.mongo import Client, connect
+from common.mongo import Client, opened
 from common.web.serve import Readiness
 from deploy.local import mongod
 from services.job.app import open_app
@@ -283,7 +283,7 @@ async def test_mongodb_away_at_start_is_not_ready_and_recovers_without_a_restart
     tmp_path: Path, database_name: str
 ) -> None:
     port = mongod.free_port()
-    async with connect(mongod.uri(port)) as mongodb, a_job(mongodb, database_name) as job:
+    async with opened(mongod.uri(port)) as mongodb, a_job(mongodb, database_name) as job:
         assert (await job.http.get("/livez")).status_code == 200
         assert (await job.http.get("/readyz")).status_code == 503
         process = await mongod.start(tmp_path, port)

@@ -1,5 +1,6 @@
 """job's database: its indexes, and whether it can be used."""
 
+import pymongo
 from pymongo import IndexModel
 
 from common.contracts.job import RunState
@@ -19,6 +20,7 @@ RUN_INDEXES = [
     IndexModel([("claimId", 1)], name="claims", partialFilterExpression={"state": RunState.RUNNING}),
     IndexModel([("reportDueAt", 1)], name="reports", partialFilterExpression={"reportDueAt": {"$exists": True}}),
 ]
+CHECK_SECONDS = 1.5
 OFFER_INDEXES = [IndexModel([("lastSeenAt", 1)], name="seen")]
 
 
@@ -40,6 +42,8 @@ class JobDatabase:
 
     async def check(self) -> None:
         """Raises when the database can't be used now."""
-        await self._client.admin.command("ping")
+        # PyMongo's own deadline, so that nobody has to cancel it: that can spoil the client for all.
+        with pymongo.timeout(CHECK_SECONDS):
+            await self._client.admin.command("ping")
         if not self._indexed:
             raise Unavailable("The indexes aren't there yet.")

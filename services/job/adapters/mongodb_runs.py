@@ -24,7 +24,7 @@ from common.coalescer import Coalescer
 from common.contracts.job import InputRef, OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import Invalid, StaleFence, Unavailable
 from common.ids import new_id
-from common.mongo import Document
+from common.mongo import Document, changes
 from services.job.adapters import pipelines
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover, Submitted
@@ -132,7 +132,7 @@ class MongoRunStore:
 
     async def queued(self) -> AsyncIterator[str | None]:
         """A change stream: inserts name their processor, what goes back into the queue does not."""
-        watched: Sequence[Mapping[str, Any]] = [
+        watched: list[Document] = [
             {
                 "$match": {
                     "$or": [
@@ -143,9 +143,8 @@ class MongoRunStore:
             },
             {"$project": {"fullDocument.processor": 1}},
         ]
-        async with await self._runs.watch(watched, max_await_time_ms=1000) as changes:
-            async for change in changes:
-                yield change.get("fullDocument", {}).get("processor")
+        async for change in changes(self._runs, watched):
+            yield change.get("fullDocument", {}).get("processor")
 
     async def _first_due(self, processors: Sequence[str], limit: int) -> list[str]:
         queued = {"state": RunState.QUEUED, "processor": {"$in": list(processors)}, **pipelines.due("availableAt")}
@@ -171,17 +170,17 @@ class MongoRunStore:
             for n in range(len(upserts))
         ]
 
-    async def _change_all(self, changes: Sequence[_Change]) -> Sequence[Document | Exception | None]:
-        updates = [UpdateOne(change.filter, change.pipeline) for change in changes]
+    async def _change_all(self, batch: Sequence[_Change]) -> Sequence[Document | Exception | None]:
+        updates = [UpdateOne(change.filter, change.pipeline) for change in batch]
         result, errors = await self._bulk_write(updates)
-        all_won = result["nMatched"] == len(changes)
-        unsure = {change.filter["_id"] for change in changes if change.reads or not all_won}
+        all_won = result["nMatched"] == len(batch)
+        unsure = {change.filter["_id"] for change in batch if change.reads or not all_won}
         found: dict[str, Document] = {}
         if unsure:
             query = self._runs.find({"_id": {"$in": list(unsure)}}, {"state": 1, "fence": 1, "token": 1})
             found = {document["_id"]: document async for document in query}
         answers: list[Document | Exception | None] = []
-        for n, change in enumerate(changes):
+        for n, change in enumerate(batch):
             if n in errors:
                 answers.append(PyMongoError(errors[n]["errmsg"]))
             elif change.reads or not all_won:
