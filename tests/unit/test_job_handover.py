@@ -1,0 +1,114 @@
+"""A new run goes straight to a claim that waits, and to nobody it shouldn't go to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from common.contracts.job import ClaimedRun, ClaimRequest, RunState, RunSubmit
+from common.ids import new_id
+from services.job.domain.rules import RetryPolicy
+from services.job.ports import Claimed, Handover, Submitted
+from services.job.use_cases.queue import Leases, Queue
+from tests.contract.test_run_store import a_run
+from tests.fakes.run_store import FakeRunStore
+
+NEVER = 30.0
+
+
+class Looks(FakeRunStore):
+    """Counts the looks that claims take at the queue; a submit takes its time, as a database's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
+        await asyncio.sleep(0)
+        return await super().submit(run, handover)
+
+    async def claim(
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+    ) -> Sequence[Claimed]:
+        found = await super().claim(claim_id, processors, limit, start_seconds)
+        self.looks.put_nowait(None)
+        return found
+
+
+@pytest.fixture
+def store() -> Looks:
+    return Looks()
+
+
+@pytest.fixture
+def queue(store: Looks) -> Queue:
+    return Queue(store, Leases(5, 30), RetryPolicy(3, 2), on_end=lambda _: None, poll_seconds=NEVER)
+
+
+@pytest.fixture
+async def waiting(queue: Queue, store: Looks) -> AsyncIterator["asyncio.Task[list[ClaimedRun]]"]:
+    """A claim with room for two that has looked, found nothing, and now waits."""
+    request = ClaimRequest(claim_id=new_id(), processors=["checksum"], max=2, wait_seconds=NEVER)
+    claiming = asyncio.create_task(queue.claim(request))
+    await store.looks.get()
+    yield claiming
+    claiming.cancel()
+    await asyncio.wait([claiming])
+
+
+async def test_a_waiting_claim_is_handed_what_arrives_without_another_look(
+    queue: Queue, store: Looks, waiting: "asyncio.Task[list[ClaimedRun]]"
+) -> None:
+    runs = [a_run() for _ in range(3)]
+    answers = await asyncio.gather(*(queue.submit(run) for run in runs))
+    assert [run.id for run in await waiting] == [run.id for run in runs[:2]]
+    assert [accepted.status for accepted, _ in answers] == [RunState.RUNNING, RunState.RUNNING, RunState.QUEUED]
+    assert store.looks.empty()
+
+
+async def test_a_duplicate_is_handed_to_nobody(
+    queue: Queue, store: Looks, waiting: "asyncio.Task[list[ClaimedRun]]"
+) -> None:
+    known = a_run("other")
+    await store.submit(known)
+    _, created = await queue.submit(known.model_copy(update={"processor": "checksum"}))
+    assert not created
+    fresh = a_run()
+    await queue.submit(fresh)
+    assert [run.id for run in await waiting] == [fresh.id]
+
+
+async def test_another_processors_run_is_left_alone(queue: Queue, waiting: "asyncio.Task[list[ClaimedRun]]") -> None:
+    accepted, _ = await queue.submit(a_run("other"))
+    assert accepted.status == RunState.QUEUED
+    assert not waiting.done()
+
+
+async def test_a_claim_that_has_gone_is_handed_nothing(queue: Queue, waiting: "asyncio.Task[list[ClaimedRun]]") -> None:
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    accepted, _ = await queue.submit(a_run())
+    assert accepted.status == RunState.QUEUED
+
+
+async def test_what_was_written_for_a_claim_that_left_meanwhile_goes_back(
+    queue: Queue, store: Looks, waiting: "asyncio.Task[list[ClaimedRun]]"
+) -> None:
+    run = a_run()
+    waiter = queue.waiters.reserve("checksum")
+    assert waiter is not None
+    waiter.hand(None)
+    waiter.leave()
+    await queue.submit(run)
+    (status,) = await store.statuses([run.id])
+    assert (status.status, status.attempt) == (RunState.QUEUED, 0)
+
+
+async def test_a_release_wakes_a_waiting_claim(
+    queue: Queue, store: Looks, waiting: "asyncio.Task[list[ClaimedRun]]"
+) -> None:
+    run = a_run()
+    await store.submit(run)
+    (held,) = await store.claim(new_id(), ["checksum"], 1, 5)
+    await queue.release(run.id, held.fence)
+    assert [claimed.fence for claimed in await waiting] == [3]
