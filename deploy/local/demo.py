@@ -4,9 +4,9 @@ import asyncio
 import base64
 import hashlib
 import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ import puremagic
 PROCESSOR = "image-variants"
 MAX_JSON_BYTES = 8 * 1024**2
 LIMIT_SECONDS = 120
-POLL_SECONDS = 0.01
-_WAY = ("CREATED", "STORED", "SUBMITTED", "EXECUTION_COMPLETED")
+POLL_SECONDS = 0.05
 
 
 class DemoError(Exception):
@@ -40,34 +39,41 @@ class Picture:
 
 
 async def send(http: httpx.AsyncClient, picture: Picture, say: Callable[[str], None]) -> dict[str, Any]:
-    """Hand in the picture and say each state as it is reached, with the seconds since it was sent. Returns the job.
+    """Hand in the picture and say each state as it is reached, with the seconds since the first. Returns the job.
 
     Raises `DemoError` when the job is refused, fails, or isn't done in two minutes.
     """
-    started = time.monotonic()
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             answer = await _post(http, picture)
             if answer.status_code != 201:
                 raise DemoError(f"The picture was refused: {_detail(answer)}")
-            location = answer.headers["Location"]
-            state = ""
-            reached = str(answer.json()["status"])
-            while True:
-                for passed in _between(state, reached):
-                    say(f"  {passed:<20} {time.monotonic() - started:7.3f} s")
-                state = reached
-                if state not in _WAY[:-1]:
-                    break
-                reached = await _next_state(http, location, state)
-            job: dict[str, Any] = (await http.get(location)).raise_for_status().json()
+            job = await _followed(http, answer.headers["Location"], say)
     except TimeoutError:
         raise DemoError(f"The picture was not done within {LIMIT_SECONDS} s.") from None
     except httpx.HTTPError as error:
         raise DemoError(f"front did not answer: {error!r}.") from None
-    if state != "EXECUTION_COMPLETED":
-        raise DemoError(f"The picture could not be worked on: {(job.get('error') or {}).get('detail', state)}")
+    if job["status"] != "EXECUTION_COMPLETED":
+        raise DemoError(f"The picture could not be worked on: {(job.get('error') or {}).get('detail', job['status'])}")
     return job
+
+
+async def _followed(http: httpx.AsyncClient, location: str, say: Callable[[str], None]) -> dict[str, Any]:
+    said = 0
+    while True:
+        job: dict[str, Any] = (await http.get(location)).raise_for_status().json()
+        history = job["history"]
+        for state in history[said:]:
+            seconds = (_moment(state["at"]) - _moment(history[0]["at"])).total_seconds()
+            say(f"  {state['status']:<20} {seconds:7.3f} s")
+        said = len(history)
+        if job["status"] == "EXECUTION_COMPLETED" or job["status"].endswith("_ERROR"):
+            return job
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 async def _post(http: httpx.AsyncClient, picture: Picture) -> httpx.Response:
@@ -85,21 +91,6 @@ async def _post(http: httpx.AsyncClient, picture: Picture) -> httpx.Response:
         "processor": PROCESSOR,
     }
     return await http.post("/api/v1/job", json=body)
-
-
-def _between(known: str, reached: str) -> Sequence[str]:
-    """The states from the one after `known` up to `reached`: some end before anybody can ask for them."""
-    if reached not in _WAY:
-        return [reached]
-    return _WAY[_WAY.index(known) + 1 if known else 0 : _WAY.index(reached) + 1]
-
-
-async def _next_state(http: httpx.AsyncClient, location: str, known: str) -> str:
-    while True:
-        answer = await http.get(f"{location}/status")
-        if answer.is_success and (state := str(answer.json()["status"])) != known:
-            return state
-        await asyncio.sleep(POLL_SECONDS)
 
 
 def _detail(answer: httpx.Response) -> str:
