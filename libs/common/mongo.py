@@ -8,7 +8,6 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError, WTimeoutError
-from pymongo.read_concern import ReadConcern
 
 Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
@@ -74,6 +73,3 @@ def literal(value: object) -> dict[str, object]:
 def literals(fields: Mapping[str, object]) -> Document:
     """Each field's value as it is, for a pipeline's `$set`."""
     return {name: literal(value) for name, value in fields.items()}
-
-
-MAJORITY = ReadConcern("majority")

@@ -16,7 +16,7 @@ from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.clients.jwks import JwksClient
 from common.loops import repeat, until_done
-from common.mongo import Client, connect
+from common.mongo import Client, opened
 from common.web import health, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
@@ -58,7 +58,7 @@ class Core:
 async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Runs | None = None) -> AsyncIterator[Core]:
     """Open the database and the clients of blob and job, unless these are handed in."""
     async with AsyncExitStack() as stack:
-        mongodb = await stack.enter_async_context(connect(settings.mongodb_uri))
+        mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
         store = MongoJobStore(mongodb, settings.database)
         inline = MongoInlineStore(mongodb, settings.database)
         signer = ServiceTokenSigner.from_file("front", settings.key_file)

@@ -28,17 +28,17 @@ SMALL_BODY_BYTES = 64 * 1024
 router = APIRouter(prefix=PREFIX, tags=["job"])
 
 
-def _create(request: Request) -> CreateJob:
+async def _create(request: Request) -> CreateJob:
     create: CreateJob = request.app.state.create
     return create
 
 
-def _read(request: Request) -> ReadJob:
+async def _read(request: Request) -> ReadJob:
     read: ReadJob = request.app.state.read
     return read
 
 
-def _blobs(request: Request) -> Blobs:
+async def _blobs(request: Request) -> Blobs:
     blobs: Blobs = request.app.state.blobs
     return blobs
 

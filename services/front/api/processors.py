@@ -13,7 +13,7 @@ from services.front.use_cases.catalogue import Catalogue
 router = APIRouter(prefix=PREFIX, tags=["processor"], dependencies=[Depends(token_owner)])
 
 
-def _catalogue(request: Request) -> Catalogue:
+async def _catalogue(request: Request) -> Catalogue:
     catalogue: Catalogue = request.app.state.catalogue
     return catalogue
 
