@@ -8,7 +8,7 @@ from urllib.parse import quote
 from common.errors import Malformed
 
 MAX_WAIT_SECONDS = 60
-_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])', re.IGNORECASE)
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,19})"?\s*(?:$|[,;])', re.IGNORECASE)
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:$|,)", re.IGNORECASE)
 
 
@@ -35,6 +35,6 @@ def sha256_digest(field: str | None) -> str | None:
 
 def attachment(name: str) -> str:
     """A `Content-Disposition` that saves under a name (RFC 6266), whatever characters it has."""
-    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    plain = re.sub(r"[\r]", "_", name)
     extended = quote(name, safe="")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{extended}"

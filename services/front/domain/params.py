@@ -10,6 +10,7 @@ import jsonschema_rs
 from common.errors import Invalid
 
 MAX_BYTES = 64 * 1024
+MAX_DEPTH = 32
 _MAX_FAULTS = 20
 
 
