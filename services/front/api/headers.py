@@ -35,6 +35,6 @@ def sha256_digest(field: str | None) -> str | None:
 
 def attachment(name: str) -> str:
     """A `Content-Disposition` that saves under a name (RFC 6266), whatever characters it has."""
-    plain = re.sub(r"[\r]", "_", name)
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     extended = quote(name, safe="")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{extended}"

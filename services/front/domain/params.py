@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +14,8 @@ from common.errors import Invalid
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 _MAX_FAULTS = 20
+_MAX_REFERENCES = 8
+_INTEGER = re.compile("-?[0-9]{1,18}")
 
 
 class ParameterSchema:
@@ -25,6 +29,8 @@ class ParameterSchema:
         """Raises `Invalid` with a pointer to each fault."""
         if len(json.dumps(params)) > MAX_BYTES:
             raise Invalid(errors=[{"pointer": "/params", "detail": f"Parameters have at most {MAX_BYTES} bytes."}])
+        if reason := _unstorable(params, MAX_DEPTH):
+            raise Invalid(errors=[{"pointer": "/params", "detail": reason}])
         faults = [
             {"pointer": "/params" + _pointer(error.instance_path), "detail": error.message}
             for error in itertools.islice(self._validator.iter_errors(params), _MAX_FAULTS)
@@ -42,43 +48,70 @@ class ParameterSchema:
         return {key: self._value(key, values) for key, values in texts.items()}
 
     def _value(self, key: str, values: list[str]) -> Any:
-        shapes = list(_shapes(self._schema.get("properties", {}).get(key, {}), self._schema))
-        arrays = [shape for shape in shapes if shape.get("type") == "array"]
+        shapes = list(_shapes(self._schema.get("properties", {}).get(key), self._schema))
+        arrays = [shape for shape in shapes if "array" in _types([shape])]
         if arrays:
-            items = list(_shapes(arrays[0].get("items", {}), self._schema))
+            items = list(_shapes(arrays[0].get("items"), self._schema))
             return [_convert(part, items) for value in values for part in value.split(",")]
         if len(values) == 1:
             return _convert(values[0], shapes)
         return [_convert(value, shapes) for value in values]
 
 
+def _unstorable(value: Any, depth: int) -> str | None:
+    """What no store or other JSON reader would take unchanged, however loose a processor's schema is."""
+    if depth == 0:
+        return f"Parameters are nested at most {MAX_DEPTH} deep."
+    if isinstance(value, dict):
+        if any("\x00" in key for key in value):
+            return "A parameter's name has no null characters."
+        return next(filter(None, (_unstorable(item, depth - 1) for item in value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, (_unstorable(item, depth - 1) for item in value)), None)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "Integers have at most 64 bits."
+    if isinstance(value, float) and not math.isfinite(value):
+        return "Numbers are finite."
+    return None
+
+
 def _pointer(path: Iterable[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
-def _shapes(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """A schema's alternatives, with local references followed."""
+def _shapes(schema: Any, root: Mapping[str, Any], references: int = _MAX_REFERENCES) -> Iterable[Mapping[str, Any]]:
+    """A schema's alternatives, with local references followed; a schema may also be true or false."""
+    if not isinstance(schema, Mapping) or references == 0:
+        return
     if reference := schema.get("$ref"):
         name = str(reference).removeprefix("#/$defs/")
-        yield from _shapes(root.get("$defs", {}).get(name, {}), root)
+        yield from _shapes(root.get("$defs", {}).get(name), root, references - 1)
         return
     alternatives = [*schema.get("anyOf", []), *schema.get("oneOf", [])]
     if not alternatives:
         yield schema
     for alternative in alternatives:
-        yield from _shapes(alternative, root)
+        yield from _shapes(alternative, root, references - 1)
+
+
+def _types(shapes: Iterable[Mapping[str, Any]]) -> set[str]:
+    types: set[str] = set()
+    for shape in shapes:
+        named = shape.get("type", [])
+        types.update([named] if isinstance(named, str) else named)
+    return types
 
 
 def _convert(text: str, shapes: Iterable[Mapping[str, Any]]) -> Any:
-    types = {shape.get("type") for shape in shapes}
-    if "integer" in types and text.lstrip("-").isdecimal() and len(text) <= 19:
+    types = _types(shapes)
+    if "integer" in types and _INTEGER.fullmatch(text):
         return int(text)
     if "number" in types:
         try:
             number = float(text)
         except ValueError:
             return text
-        return number if abs(number) < float("inf") else text
+        return number if math.isfinite(number) else text
     if "boolean" in types and text in ("true", "false"):
         return text == "true"
     return text
