@@ -11,11 +11,11 @@ def page(name: str) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of the same level or above."""
+    """What stands under a heading, up to the next of its level or above; `# ` may be a comment in a block of code."""
     level = heading.split(" ", 1)[0]
     _, _, rest = text.partition(f"\n{heading}\n")
     assert rest, f"there is no heading {heading!r}"
-    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    return re.split(rf"^#{{2,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def code_blocks(text: str, language: str) -> list[str]:

@@ -1,0 +1,33 @@
+"""The README's five curls, pasted into a shell beside a running Gristmill."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+from deploy.local import keys, tokens
+from deploy.local.sample import draw
+from tests.architecture.pages import code_blocks, page, section
+from tests.e2e.conftest import Local
+
+
+async def test_the_five_curls_do_what_they_say(gristmill: Local, tmp_path: Path) -> None:
+    (block,) = code_blocks(section(page("README.md"), "## The API in five curls"), "sh")
+    token = tokens.make(keys.ensure(gristmill.data).users_secret, "acme", "alice", ttl=600)
+    for written, here in (("http://127.0.0.1:8000", gristmill.url), ("$(make -s token)", token)):
+        assert block.count(written) == 1
+        block = block.replace(written, here)
+    (tmp_path / "demo-output").mkdir()
+    (tmp_path / "demo-output" / "sample.jpg").write_bytes(draw())
+    shell = await asyncio.create_subprocess_exec(
+        "/bin/bash", "-e", "-o", "pipefail", stdin=-1, stdout=-1, stderr=-1, cwd=tmp_path
+    )
+    printed, complaints = await shell.communicate(block.replace("curl ", "curl --fail-with-body ").encode())
+    assert (shell.returncode, complaints) == (0, b""), printed
+    status, created, processors = map(json.loads, re.split(r"\n", printed.decode().strip()))
+    assert status["status"] == "EXECUTION_COMPLETED"
+    assert [output["name"] for output in status["outputs"]][1] == "sample-800.webp"
+    assert created["status"] == "CREATED"
+    assert {"checksum", "image-variants"} == {item["name"] for item in processors["items"]}
+    for name, output in zip(("first.webp", "wide.webp"), status["outputs"], strict=False):
+        assert (tmp_path / name).stat().st_size == output["size"]
