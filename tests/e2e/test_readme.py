@@ -30,4 +30,4 @@ async def test_the_five_curls_do_what_they_say(gristmill: Local, tmp_path: Path)
     assert created["status"] == "CREATED"
     assert {"checksum", "image-variants"} == {item["name"] for item in processors["items"]}
     for name, output in zip(("first.webp", "wide.webp"), status["outputs"], strict=False):
-        assert (tmp_path / name).stat().st_size == output["size"]
+        assert (tmp_path / "demo-output" / name).stat().st_size == output["size"]
