@@ -7,7 +7,6 @@ It is the route `GET /api/v1/job/{job_id}/status` of the OpenAPI page, and calls
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from common.errors import NotFound
 from common.ids import is_job_id
 from common.web.problems import MEDIA_TYPE, problem_of
 from services.front.api.views import PREFIX, status_view
@@ -32,13 +31,16 @@ class FastStatus:
         path: str = scope["path"]
         if not (path.startswith(_BEFORE) and path.endswith(_AFTER)):
             return await self._app(scope, receive, send)
+        job_id = path[len(_BEFORE) : -len(_AFTER)]
+        if not is_job_id(job_id):
+            return await self._app(scope, receive, send)
         authorization = None
         for name, value in scope["headers"]:
-            if name == b"authorization":
+            if name == b"authorization" and authorization is None:
                 authorization = value.decode("latin-1")
             elif name == b"prefer":
                 return await self._app(scope, receive, send)
-        status, headers, body = await self._answer(path[len(_BEFORE) : -len(_AFTER)], authorization)
+        status, headers, body = await self._answer(job_id, authorization)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -47,8 +49,6 @@ class FastStatus:
     async def _answer(self, job_id: str, authorization: str | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         try:
             owner = await self._tokens.owner(authorization)
-            if not is_job_id(job_id):
-                raise NotFound
             body = status_view(await self._read.status(owner, job_id)).to_wire()
         except Exception as error:  # noqa: BLE001 - the outermost handler of this path
             problem = problem_of(error)
