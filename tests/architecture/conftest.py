@@ -62,7 +62,7 @@ async def until_ready(application: Application) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def applications(
     mongodb: Client, mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[list[Application]]:
