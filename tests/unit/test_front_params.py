@@ -87,7 +87,7 @@ def test_each_fault_has_a_pointer_and_no_value() -> None:
         SCHEMA.check({"widths": [320, 1, "canary"], "quality": {"$gt": ""}, "a/b~c": "canary", "tenant": "canary"})
     faults = refusal.value.errors
     assert {fault["pointer"] for fault in faults} == {
-        "/params",
+        "/params/tenant",
         "/params/widths/1",
         "/params/widths/2",
         "/params/quality",

@@ -7,6 +7,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from starlette.requests import ClientDisconnect, Request
 
 from common.errors import Invalid, Malformed, TooLarge
+from common.web.problems import pointer
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
@@ -88,8 +89,9 @@ class Form:
         """The file's bytes. Raises `Invalid` when fields come after it, `Malformed` when the form breaks off."""
         async for event in self._events:
             if isinstance(event, MultipartSegment):
-                pointer = f"/{event.name}"
-                raise Invalid(errors=[{"pointer": pointer, "detail": f"Fields come before `{FILE_FIELD}`."}])
+                raise Invalid(
+                    errors=[{"pointer": pointer((event.name,)), "detail": f"Fields come before `{FILE_FIELD}`."}]
+                )
             if event:
                 yield bytes(event)
 
@@ -98,4 +100,4 @@ def _text(name: str, value: bytearray) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise Invalid(errors=[{"pointer": f"/{name}", "detail": "This isn't UTF-8."}]) from None
+        raise Invalid(errors=[{"pointer": pointer((name,)), "detail": "This isn't UTF-8."}]) from None

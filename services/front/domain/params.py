@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jsonschema_rs
+from jsonschema_rs import ValidationErrorKind
 
 from common.errors import Invalid
 
@@ -31,11 +32,8 @@ class ParameterSchema:
             raise Invalid(errors=[{"pointer": "/params", "detail": f"Parameters have at most {MAX_BYTES} bytes."}])
         if reason := _unstorable(params, MAX_DEPTH):
             raise Invalid(errors=[{"pointer": "/params", "detail": reason}])
-        faults = [
-            {"pointer": "/params" + _pointer(error.instance_path), "detail": error.message}
-            for error in itertools.islice(self._validator.iter_errors(params), _MAX_FAULTS)
-        ]
-        if faults:
+        found = itertools.chain.from_iterable(map(_faults, self._validator.iter_errors(params)))
+        if faults := list(itertools.islice(found, _MAX_FAULTS)):
             raise Invalid(errors=faults)
 
     def from_text(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -75,8 +73,17 @@ def _unstorable(value: Any, depth: int) -> str | None:
     return None
 
 
+def _faults(error: jsonschema_rs.ValidationError) -> Iterable[dict[str, str]]:
+    kind = error.kind
+    if isinstance(kind, ValidationErrorKind.AdditionalProperties | ValidationErrorKind.UnevaluatedProperties):
+        for name in kind.unexpected:
+            yield {"pointer": _pointer([*error.instance_path, name]), "detail": "There is no such parameter."}
+    else:
+        yield {"pointer": _pointer(error.instance_path), "detail": error.message}
+
+
 def _pointer(path: Iterable[str | int]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "/params" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _shapes(schema: Any, root: Mapping[str, Any], references: int = _MAX_REFERENCES) -> Iterable[Mapping[str, Any]]:
