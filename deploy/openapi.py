@@ -4,7 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-from common.web import health
 from common.web.serve import Readiness
 from services.front.app import public_app
 
@@ -13,9 +12,7 @@ PATH = Path(__file__).resolve().parents[1] / "docs" / "openapi" / "front.json"
 
 def generated() -> str:
     """The document as it is committed: keys sorted, so that the order of definitions in the code makes no diff."""
-    readiness = Readiness()
-    app = public_app(readiness)
-    health.install(app, readiness, _nothing_to_check)
+    app = public_app(Readiness(), _nothing_to_check)
     return json.dumps(app.openapi(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Front's composition root: what it is made of, opened and closed in order. Tests hand in other parts by argument."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -125,13 +125,12 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         async def check() -> None:
             await core.mongodb.admin.command("ping")
 
-        public = public_app(readiness)
+        public = public_app(readiness, check)
         public.state.tokens = tokens
         public.state.create = create
         public.state.read = read
         public.state.blobs = core.blobs
         public.state.catalogue = catalogue
-        health.install(public, readiness, check)
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
@@ -150,8 +149,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
                 await later.drain()
 
 
-def public_app(readiness: Readiness) -> FastAPI:
-    """The public routes, without what they work on."""
+def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> FastAPI:
+    """The public routes, without what they work on; `check` raises while they can't work."""
     app = FastAPIOffline(
         title="Gristmill",
         version="1",
@@ -164,6 +163,7 @@ def public_app(readiness: Readiness) -> FastAPI:
     app.include_router(jobs.router)
     app.include_router(processors.router)
     app.include_router(problem_pages.router)
+    health.install(app, readiness, check)
     problems.install(app)
     docs.install(app)
     return app

@@ -11,9 +11,14 @@ from common.web.serve import Readiness
 from services.front.app import public_app
 
 
+async def is_well() -> None:
+    """Nothing is behind these pages."""
+
+
 @pytest.fixture
 async def client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(public_app(Readiness())), base_url="http://front")
+    app = public_app(Readiness(), is_well)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://front")
 
 
 async def test_the_docs_page_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
