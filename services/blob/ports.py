@@ -1,10 +1,13 @@
 """What blob's core needs of a store, and which error says what. Filesystem and S3 both can keep this contract."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
+from services.blob.domain.grants import Grant
 
 
 class CorruptBlob(Exception):  # noqa: N818 - a state of the blob
@@ -99,3 +102,59 @@ class BlobStore(Protocol):
 
     async def check(self) -> None:
         """Raises when the store can't be used now."""
+
+
+class UploadStore(Protocol):
+    """Takes files straight from users, over signed URLs, and makes blobs of them. Ids have been checked already.
+
+    An upload is what its facts say: they come with every call, the same each time. So one that was never asked for
+    is `OPEN` too, and one whose blob is there is `COMPLETE`, however it got there. How a file is cut into parts is
+    `domain/uploads.py`'s, on every store. Any method may raise `Unavailable`.
+
+    The store takes nothing on trust: a request that differs from what its URL was signed for, by one byte or one
+    second, is refused and leaves nothing; the blob appears only when its size and, where the facts have one, its
+    digest have been checked, and can't be changed by any URL after that.
+    """
+
+    async def plan(self, request: UploadRequest) -> UploadPlan:
+        """What has arrived, and URLs for what is missing. Opens the upload in the store, unless `max_urls` is 0.
+
+        Raises `StorageFull` when there is no room for a file of that size, and `Conflict` when the store finds that
+        the facts are other ones than before (it need not find out).
+        """
+
+    async def complete(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus:
+        """Make the blob, or go on making it. `OPEN` says that parts are missing, and `VERIFYING` that it takes
+        longer than a request should; both are no failures. May be called again at any time.
+
+        Raises `Invalid` when the store needs `parts` and they aren't those it has.
+        """
+
+    async def status(self, facts: UploadFacts) -> UploadStatus:
+        """Where it is. An upload that is found to be all there is completed as if `complete` had been called,
+        and so is one whose completion died with its process: a question is all it takes.
+        """
+
+    async def abort(self, upload_id: str) -> None:
+        """Delete what has arrived, and forget a mismatch; nothing to delete is no fault, and a blob stays.
+
+        A URL given before may still store something where a store can't take it back (S3); that is an orphan.
+        """
+
+    async def sweep_uploads(self, max_age_seconds: float) -> int:
+        """The safety net for uploads that nobody aborts: remove those nothing was done to for so long. Returns
+        how many; 0 also where the store sees to it by itself.
+        """
+
+
+class DataPlane(Protocol):
+    """The other end of the signed URLs, for a store that has none of its own. The signature was checked already."""
+
+    async def receive(self, grant: Grant, body: AsyncIterator[bytes], sha256: str | None) -> str:
+        """Take a part, or the whole file of a single upload. Returns its entity tag once it is on disk.
+
+        `sha256` (hex) is what the request declares, if it does. Raises `Forbidden` when `body` hasn't exactly the
+        signed size (`TooLarge` at the first byte too many), `DigestMismatch`, `NotFound` when there is no such
+        upload any more, `Conflict` when it takes nothing now, `AlreadyExists` when its blob is there, `StorageFull`,
+        and whatever `body` raises. The part doesn't count then.
+        """
