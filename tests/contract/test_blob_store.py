@@ -1,4 +1,4 @@
-"""What every blob store promises: the filesystem's and the tests' own in memory."""
+"""What every blob store promises: the filesystem's, that of S3, and the tests' own in memory."""
 
 import asyncio
 import hashlib
@@ -12,22 +12,38 @@ from common.errors import AlreadyExists, DigestMismatch, Malformed, NotFound, St
 from services.blob import use_cases
 from services.blob.adapters.filesystem import open_filesystem_store
 from services.blob.ports import BlobStore, OpenBlob
+from tests.contract.s3 import TestBucket
 from tests.fakes.blob_store import MemoryBlobStore
 
 # Longer than what is hashed, read or handed over at once, and no multiple of any of it.
 LONG = b"0123456789abcdef" * 100_000 + b"end"
 
 
-@pytest.fixture(params=["filesystem", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
-    if request.param == "memory":
-        memory = MemoryBlobStore()
-        yield memory
-        assert memory.staged == []
-    else:
-        async with open_filesystem_store(tmp_path / "data") as filesystem:
-            yield filesystem
-        assert list((tmp_path / "data/staging").iterdir()) == []
+@pytest.fixture
+async def filesystem_store(tmp_path: Path) -> AsyncIterator[BlobStore]:
+    async with open_filesystem_store(tmp_path / "data") as store:
+        yield store
+    assert list((tmp_path / "data/staging").iterdir()) == []
+
+
+@pytest.fixture
+async def s3_store(s3_bucket: TestBucket) -> AsyncIterator[BlobStore]:
+    async with s3_bucket.open_store() as store:
+        yield store
+    assert await s3_bucket.unfinished_uploads() == []
+
+
+@pytest.fixture
+async def memory_store() -> AsyncIterator[BlobStore]:
+    store = MemoryBlobStore()
+    yield store
+    assert store.staged == []
+
+
+@pytest.fixture(params=["filesystem", "s3", "memory"])
+def store(request: pytest.FixtureRequest) -> BlobStore:
+    store: BlobStore = request.getfixturevalue(f"{request.param}_store")
+    return store
 
 
 async def chunks_of(data: bytes, size: int = 65_000) -> AsyncIterator[bytes]:

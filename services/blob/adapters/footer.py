@@ -26,10 +26,14 @@ def read_footer(fd: int, file_size: int) -> Footer | None:
     """The footer of an open file; None when there is none that fits the file's size."""
     if file_size < FOOTER_BYTES:
         return None
-    packed = os.pread(fd, FOOTER_BYTES, file_size - FOOTER_BYTES)
+    return unpack_footer(os.pread(fd, FOOTER_BYTES, file_size - FOOTER_BYTES), file_size)
+
+
+def unpack_footer(packed: bytes, whole_size: int) -> Footer | None:
+    """The footer in `packed`, the last bytes of `whole_size` ones; None when it doesn't fit that size."""
     if len(packed) < FOOTER_BYTES:
         return None
     magic, version, size, sha256 = _FORMAT.unpack(packed)
-    if (magic, version, size) != (_MAGIC, _VERSION, file_size - FOOTER_BYTES):
+    if (magic, version, size) != (_MAGIC, _VERSION, whole_size - FOOTER_BYTES):
         return None
     return Footer(size, sha256)
