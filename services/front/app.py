@@ -127,6 +127,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         public = public_app(readiness, check)
         public.state.tokens = tokens
+        public.state.stall_seconds = settings.stall_seconds
         public.state.create = create
         public.state.read = read
         public.state.blobs = core.blobs

@@ -39,6 +39,9 @@ class Settings(ServerSettings):
     max_held_bytes: int = Field(64 * 1024**2, description="How much of JSON bodies one front holds in memory.")
     max_waiting_bytes: int = Field(1024**3, description="How much may wait in `inline` for blob.")
 
+    stall_seconds: float = Field(
+        20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
+    )
     lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
     ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
     recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")

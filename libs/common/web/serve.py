@@ -6,12 +6,14 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from common.logging import get_logger
 from common.loops import stop
+from common.web.protocol import HEADER_SECONDS, HttpProtocol
 
 log = get_logger()
 
@@ -39,7 +41,7 @@ class Readiness:
         self.draining = False
 
 
-def new_server(listener: Listener, drain_seconds: int) -> uvicorn.Server:
+def new_server(listener: Listener, drain_seconds: int, *, header_seconds: float = HEADER_SECONDS) -> uvicorn.Server:
     """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
     return _Server(
         uvicorn.Config(
@@ -47,13 +49,12 @@ def new_server(listener: Listener, drain_seconds: int) -> uvicorn.Server:
             host=listener.host,
             port=listener.port,
             loop="none",
-            http="httptools",
+            http=partial(HttpProtocol, header_seconds=header_seconds),  # type: ignore[arg-type]  # is only ever called
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=drain_seconds,
-            h11_max_incomplete_event_size=64 * 1024,
         )
     )
 

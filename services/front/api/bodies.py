@@ -1,5 +1,6 @@
 """Bodies as they arrive: streamed, bounded, never spooled."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -15,13 +16,25 @@ FILE_FIELD = "file"
 
 
 async def stream(request: Request) -> AsyncIterator[bytes]:
-    """The raw body. Raises `Malformed` when the client breaks off, so that a part never passes for the whole."""
+    """The raw body. Raises `Malformed` when the client breaks off, so that a part never passes for the whole, and when
+    it sends nothing for the application's `stall_seconds`.
+    """
+    stall_seconds: float = request.app.state.stall_seconds
+    chunks = request.stream()
     try:
-        async for chunk in request.stream():
+        while True:
+            # Around each chunk, and not around the loop: a blob that is slow is no fault of the client's.
+            async with asyncio.timeout(stall_seconds):
+                chunk = await anext(chunks)
             if chunk:
                 yield chunk
+    except StopAsyncIteration:
+        return
     except ClientDisconnect:
         raise Malformed("The body is shorter than declared.") from None
+    except TimeoutError:
+        # Closed even when what is missing is short: whoever drips would keep the connection for ever.
+        raise Malformed("The body stalled.", headers={"Connection": "close"}) from None
 
 
 async def read(request: Request, limit: int) -> bytes:

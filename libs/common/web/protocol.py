@@ -1,0 +1,93 @@
+"""uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, and refusals that
+are problem documents even where the request can't be read.
+"""
+
+import asyncio
+from typing import Any
+
+from pydantic_core import to_json
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from common.errors import Malformed
+from common.web.linger import LINGER_SECONDS
+
+HEADER_SECONDS = 10.0
+MAX_HEADER_BYTES = 64 * 1024
+_TOO_LARGE = {"type": "about:blank", "title": "Request Header Fields Too Large", "status": 431}
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection. It is closed when a request's headers, the first's or a later one's, take too long to arrive.
+
+    What is read between two turns of the loop may come on top of `MAX_HEADER_BYTES`.
+    """
+
+    def __init__(self, *args: Any, header_seconds: float = HEADER_SECONDS, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._header_seconds = header_seconds
+        self._header_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._begin_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_headers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._deadline is not None:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._deadline is not None and self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, _TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        if self._deadline is None:
+            self._begin_headers()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._end_headers()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, Malformed(msg).document())
+
+    def _begin_headers(self) -> None:
+        self._header_bytes = 0
+        self._deadline = self.loop.call_later(self._header_seconds, self._on_deadline)
+
+    def _end_headers(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _on_deadline(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._begin_headers()  # the answer to the request before this one is still under way
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, document: dict[str, Any]) -> None:
+        self._end_headers()
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            # It is the body that can't be read: its request has lost its client, and may not answer any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        body = to_json(document)
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        # Closed at once, under a client that still sends, the connection would be reset and the answer lost.
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
