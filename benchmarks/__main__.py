@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import report, status
+from benchmarks import report, round_trip, status
 from benchmarks.measure import Effort, Section, say
+from common.web.serve import new_loop
 
 BENCHES: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {
     "status": status.run,
+    "round-trip": round_trip.run,
 }
 
 
@@ -34,4 +36,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

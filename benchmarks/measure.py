@@ -82,7 +82,7 @@ class Section:
         ]
 
     def _cells(self, result: Result) -> list[str]:
-        return [result.text(key) if key in result.samples[0] else "–" for key in self.figures]
+        return [result.text(key) if key in result.samples[0] else "-" for key in self.figures]
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -23,9 +23,10 @@ async def run(effort: Effort, folder: Path) -> Section:
     section = Section(
         "status",
         "Status of a final job",
-        f"{CONNECTIONS} keep-alive connections ask for the status of {JOBS:,} final jobs in turn, {effort.of(SECONDS)} s "
-        "a round. Each side is one process with the same uvicorn settings; both that read use one mongod, with "
-        "majority read concern, and HS256 tokens, which are the cheapest to verify. Load: wrk with one thread. "
+        f"{CONNECTIONS} keep-alive connections ask for the status of {JOBS:,} final jobs in turn, "
+        f"{effort.of(SECONDS)} s a round. Each side is one process with the same uvicorn settings; "
+        "the two that read use one mongod, with majority read concern, and HS256 tokens, which are the cheapest "
+        "to verify. Load: wrk with one thread. "
         "The client and mongod share the machine's cores with the side that is measured.",
         {"rps": "requests/s", "p50": "p50, ms", "p99": "p99, ms"},
     )

@@ -55,7 +55,6 @@ async def system(data: Path, names: Sequence[str], **variables: str) -> AsyncIte
         job_port=mongod.free_port(),
         front_internal_port=mongod.free_port(),
     )
-    data.mkdir(parents=True, exist_ok=True)
     made = keys.ensure(data)
     port = mongod.free_port()
     async with Supervisor(data / "logs", say) as supervisor:

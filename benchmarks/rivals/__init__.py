@@ -1,1 +1,1 @@
-"""What Gristmill is measured against. The modules that need a peer's own packages run in the virtualenv of the peers."""
+"""What Gristmill is measured against. What needs a peer's own packages runs in the virtualenv of the peers."""

@@ -1,0 +1,81 @@
+"""A run that does nothing, from its submit to its end: job, and taskiq and Celery over Redis."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.measure import Effort, Goal, Measure, Section, alternate
+from benchmarks.peers import MissingPeerError
+from benchmarks.queues import CELERY, TASKIQ, rival_queues, versions
+from benchmarks.submitter import Submitter, listening
+from benchmarks.system import system
+from common.auth import ServiceTokenSigner
+from deploy.local import mongod
+
+RUNS = 2_000
+IDLE_RUNS = 200
+SUBMITTERS = 64
+JOB, BEATS = "Gristmill: job", "the same, each run `started`"
+# What the two claimers take, so that one job process can serve both sides.
+PROCESSORS = {JOB: "nothing", BEATS: "nothing-started"}
+
+
+async def run(effort: Effort, folder: Path) -> Section:
+    runs, idle = effort.of(RUNS), effort.of(IDLE_RUNS)
+    section = Section(
+        "round-trip",
+        "A run that does nothing, from submit to done",
+        f"{runs:,} runs a round, by {SUBMITTERS} submitters at once and one worker process; then {idle} single ones, "
+        "each after the last has ended. job: one process over its HTTP API, MongoDB with majority and journal, fences "
+        "and leases by the server's clock; a claimer with 4 long polls of up to 16 runs each, whose complete carries "
+        "the next claim; done is when job has told front. taskiq (list broker) and Celery (prefork, 1 process): Redis "
+        "with its default settings, which don't wait for the disk; done is when Redis has the result.",
+        {"rate": "runs/s", "submits": "submits/s", "p50": "p50 of one, ms", "p99": "p99 of one, ms"},
+    )
+    async with AsyncExitStack() as stack:
+        submitter = await stack.enter_async_context(_job(folder / "job"))
+        sides: dict[str, Measure] = {
+            side: partial(submitter.round, processor, runs, SUBMITTERS, idle) for side, processor in PROCESSORS.items()
+        }
+        try:
+            queues = await stack.enter_async_context(rival_queues(folder))
+            sides |= {name: partial(queue.round, runs, SUBMITTERS, idle) for name, queue in queues.items()}
+            section.versions = await versions()
+        except MissingPeerError as missing:
+            section.notes.append(f"Without taskiq and Celery: {missing}")
+        section.results = await alternate(sides, effort)
+    _compare(section)
+    return section
+
+
+def _compare(section: Section) -> None:
+    found = section.results
+    for peer, bound in ((TASKIQ, 1), (CELERY, 3)):
+        for side in (JOB, BEATS):
+            if peer in found:
+                ratio = found[side].median("rate") / found[peer].median("rate")
+                section.goals.append(Goal(f"runs/s, {side}, against {peer}", ratio, bound))
+    if CELERY in found:
+        ratio = found[JOB].median("p50") / found[CELERY].median("p50")
+        section.goals.append(Goal(f"p50 of one, {JOB}, against {CELERY}", ratio, 2, at_most=True))
+
+
+@asynccontextmanager
+async def _job(data: Path) -> AsyncIterator[Submitter]:
+    """One job process and a claimer for either side; front is the submitter."""
+    port = mongod.free_port()
+    async with system(data, ["job"], JOB_FRONT_URL=f"http://127.0.0.1:{port}") as up:
+        key = str(up.keys.private("processor"))
+        for side, processor in PROCESSORS.items():
+            flags = ["--beats"] if side == BEATS else []
+            command = [sys.executable, "-m", "benchmarks.claimer", up.job_url, key, processor, *flags]
+            await up.start(processor, *command)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(up.job_url, connector=connector) as http:
+            submitter = Submitter(http, ServiceTokenSigner.from_file("front", up.keys.private("front")))
+            async with listening(submitter, port):
+                yield submitter
