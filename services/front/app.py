@@ -22,16 +22,19 @@ from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.front.adapters.changes import MongoChanges
 from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
-from services.front.api import docs, internal, jobs, problem_pages, processors
+from services.front.api import batches, docs, internal, jobs, problem_pages, processors
 from services.front.api.fast_status import FastStatus
 from services.front.ports import Blobs, Runs
 from services.front.settings import Settings
 from services.front.use_cases.advance import Advance
+from services.front.use_cases.batch import Batches
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
 from services.front.use_cases.read import ReadJob, TakeReports
+from services.front.use_cases.upload import Uploads
 
 MIN_SECRET_BYTES = 32
 DESCRIPTION = """
@@ -48,10 +51,12 @@ class Core:
 
     mongodb: Client
     jobs: MongoJobStore
+    batches: MongoBatchStore
     inline: MongoInlineStore
     blobs: Blobs
     runs: Runs
     advance: Advance
+    uploads: Uploads
 
 
 @asynccontextmanager
@@ -70,7 +75,18 @@ async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Run
         advance = Advance(
             store, inline, blobs, runs, lease_seconds=settings.lease_seconds, ask_seconds=settings.ask_seconds
         )
-        yield Core(mongodb, store, inline, blobs, runs, advance)
+        batches = MongoBatchStore(mongodb, settings.database)
+        uploads = Uploads(
+            store,
+            batches,
+            blobs,
+            advance,
+            link_bits_per_second=settings.link_bits_per_second,
+            most_seconds=settings.upload_most_seconds,
+            grace_seconds=settings.upload_grace_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
+        yield Core(mongodb, store, batches, inline, blobs, runs, advance, uploads)
 
 
 @asynccontextmanager
@@ -120,6 +136,15 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
+        announce = Batches(
+            core.batches,
+            core.blobs,
+            catalogue,
+            default_processor=settings.default_processor,
+            max_input_bytes=settings.max_input_bytes,
+            link_bits_per_second=settings.link_bits_per_second,
+            most_seconds=settings.upload_most_seconds,
+        )
         read = ReadJob(core.jobs, core.runs, core.advance, changes)
 
         async def check() -> None:
@@ -130,6 +155,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.stall_seconds = settings.stall_seconds
         public.state.create = create
         public.state.read = read
+        public.state.batches = announce
+        public.state.uploads = core.uploads
         public.state.blobs = core.blobs
         public.state.catalogue = catalogue
 
@@ -142,6 +169,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         async with background(
             partial(repeat, "changes", changes.follow, 0),
             partial(until_done, "indexes", core.jobs.create_indexes),
+            partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", core.inline.create_indexes),
         ):
             try:
@@ -162,6 +190,7 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
     )
     app.add_middleware(LingeringClose)
     app.include_router(jobs.router)
+    app.include_router(batches.router)
     app.include_router(processors.router)
     app.include_router(problem_pages.router)
     health.install(app, readiness, check)

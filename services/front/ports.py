@@ -7,7 +7,9 @@ from typing import Protocol
 
 from common.contracts.blob import BlobInfo, BlobList
 from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
-from services.front.domain.job import Job, NewJob, Owner, Status, Transition
+from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
+from services.front.domain.batch import Batch, NewBatch
+from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition
 
 
 class JobStore(Protocol):
@@ -44,6 +46,45 @@ class JobStore(Protocol):
 
     async def take_task(self, name: str, every_seconds: float) -> bool:
         """Whether this caller may do a task that is to be done once in `every_seconds`, by whomever."""
+
+
+class BatchStore(Protocol):
+    """Batches, and the jobs of theirs whose files are being uploaded; kept with the jobs, on the same clock."""
+
+    async def insert_uploads(self, uploads: Sequence[NewUpload]) -> None:
+        """Write jobs as `CREATED`, without a lease; they are looked at from a moment later on."""
+
+    async def insert_batch(self, batch: NewBatch) -> None:
+        """Write the batch; its jobs count from then on."""
+
+    async def find_batch(self, batch_id: str) -> Batch | None: ...
+
+    async def find_batches(self, batch_ids: Collection[str]) -> Mapping[str, Batch]:
+        """The batches that exist among these."""
+
+    async def batch_jobs(self, batch_id: str, after: str, limit: int) -> Sequence[Job]:
+        """The next jobs of a batch, in the order of their files; `after` is the last id before, or empty."""
+
+    async def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
+        """How many jobs of a batch are in each state."""
+
+    async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
+        """Move an upload's expiry to `seconds` from now, never back, and never past `most` from the job's creation.
+
+        None when it is not `CREATED` any more. It is looked at again soon.
+        """
+
+    async def take_uploads(self, limit: int) -> Sequence[Job]:
+        """Uploads that it is time to look at; each is due again after a pause that doubles, from 2 s to 5 minutes."""
+
+    async def held_batches(self, limit: int) -> Sequence[Batch]:
+        """Batches that wait for all of their files."""
+
+    async def release_batch(self, batch_id: str) -> None:
+        """Let a held batch's `STORED` jobs go on; the tracker takes them up at once."""
+
+    async def forget(self, job_ids: Collection[str]) -> None:
+        """Remove jobs that nobody was told of."""
 
 
 class InlineStore(Protocol):
@@ -97,6 +138,17 @@ class Blobs(Protocol):
     async def head(self, blob_id: str) -> BlobInfo | None: ...
 
     async def delete(self, blob_id: str) -> None: ...
+
+    async def plan_uploads(self, requests: Sequence[UploadRequest]) -> Sequence[UploadPlan]:
+        """How files are to be sent straight to the store; one plan for each, in the order of the requests."""
+
+    async def complete_upload(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus: ...
+
+    async def abort_upload(self, blob_id: str) -> None:
+        """Delete what has arrived; nothing more is taken."""
+
+    async def upload_statuses(self, facts: Sequence[UploadFacts]) -> Sequence[UploadStatus]:
+        """Where uploads are, in the order asked. Finishes those whose last part has come."""
 
     async def list(self, prefix: str = "", after: str = "") -> BlobList: ...
 

@@ -42,6 +42,10 @@ class Settings(ServerSettings):
     stall_seconds: float = Field(
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )
+    link_bits_per_second: float = Field(112_000, gt=0, description="How fast a client's line is, unless it says so.")
+    upload_grace_seconds: float = Field(3600, ge=0, description="How long after its expiry an upload may still end.")
+    upload_most_seconds: float = Field(7 * 86_400, gt=0, description="The longest that a URL is good for; S3's most.")
+
     lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
     ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
     recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")

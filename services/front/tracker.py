@@ -29,6 +29,10 @@ async def recover_for_ever(core: Core, settings: Settings) -> None:
     await repeat("tracker.recover", recover, settings.recovery_seconds)
 
 
+async def look_at_uploads_for_ever(core: Core, settings: Settings) -> None:
+    await repeat("tracker.uploads", core.uploads.look, settings.recovery_seconds)
+
+
 async def sweep_for_ever(core: Core, settings: Settings) -> None:
     sweep = Sweep(core.jobs, core.inline, core.blobs, orphan_seconds=settings.orphan_seconds)
 
@@ -46,6 +50,7 @@ async def main(settings: Settings) -> None:
     async with open_core(settings) as core:
         loops = [
             asyncio.create_task(recover_for_ever(core, settings)),
+            asyncio.create_task(look_at_uploads_for_ever(core, settings)),
             asyncio.create_task(sweep_for_ever(core, settings)),
         ]
         log.info("tracker.started")

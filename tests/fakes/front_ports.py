@@ -7,6 +7,7 @@ from typing import Any
 
 from common.contracts.blob import BlobInfo, BlobList
 from common.contracts.job import OfferedProcessor, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.front.ports import BlobBody
 
 
@@ -35,6 +36,18 @@ class MemoryBlobs:
 
     async def delete(self, blob_id: str) -> None:
         self.kept.pop(blob_id, None)
+
+    async def plan_uploads(self, requests: Sequence[UploadRequest]) -> Sequence[UploadPlan]:
+        raise NotImplementedError
+
+    async def complete_upload(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus:
+        raise NotImplementedError
+
+    async def abort_upload(self, blob_id: str) -> None:
+        raise NotImplementedError
+
+    async def upload_statuses(self, facts: Sequence[UploadFacts]) -> Sequence[UploadStatus]:
+        raise NotImplementedError
 
     async def list(self, prefix: str = "", after: str = "") -> BlobList:
         raise NotImplementedError

@@ -1,11 +1,13 @@
 """Front's stores in memory, with a clock that a test moves; they pass the same suite as the MongoDB ones."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from common.contracts.job import OfferedProcessor
-from services.front.domain.job import Job, NewJob, Status, Transition
+from services.front.domain.batch import Batch, NewBatch
+from services.front.domain.job import Job, NewJob, NewUpload, Status, Transition, Upload
 
 
 class Clock:
@@ -22,6 +24,8 @@ class Clock:
 class _Entry:
     job: Job
     lease_until: datetime | None
+    upload_due_at: datetime | None = None
+    looks: int = 0
 
 
 class MemoryJobStore:
@@ -31,6 +35,10 @@ class MemoryJobStore:
         self.clock = clock
         self._entries: dict[str, _Entry] = {}
         self._tasks: dict[str, datetime] = {}
+
+    @property
+    def entries(self) -> dict[str, _Entry]:
+        return self._entries
 
     def _after(self, seconds: float) -> datetime:
         return self.clock.now + timedelta(seconds=seconds)
@@ -79,7 +87,8 @@ class MemoryJobStore:
             updated_at=now,
             history=(*entry.job.history, (target, now)),
         )
-        entry.lease_until = None if target.is_final else self._after(lease_seconds)
+        entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
+        entry.upload_due_at = None
         return True
 
     async def renew(self, job_id: str, status: Status, lease_seconds: float) -> bool:
@@ -107,6 +116,91 @@ class MemoryJobStore:
             return False
         self._tasks[name] = self._after(every_seconds)
         return True
+
+
+class MemoryBatchStore:
+    """`services.front.ports.BatchStore`, over the jobs of a `MemoryJobStore`."""
+
+    def __init__(self, jobs: MemoryJobStore) -> None:
+        self._clock = jobs.clock
+        self._entries = jobs.entries
+        self._batches: dict[str, Batch] = {}
+
+    def _after(self, seconds: float) -> datetime:
+        return self._clock.now + timedelta(seconds=seconds)
+
+    async def insert_uploads(self, uploads: Sequence[NewUpload]) -> None:
+        now = self._clock.now
+        for new in uploads:
+            job = Job(
+                id=new.job.id,
+                owner=new.job.owner,
+                status=Status.CREATED,
+                name=new.job.name,
+                mimetype=new.job.mimetype,
+                size=new.job.size,
+                processor=new.job.processor,
+                params=new.job.params,
+                created_at=now,
+                updated_at=now,
+                history=((Status.CREATED, now),),
+                batch_id=new.batch_id,
+                upload=Upload(new.sha256, self._after(new.expires_seconds)),
+                held=new.held,
+            )
+            self._entries[job.id] = _Entry(job, None, self._after(2))
+
+    async def insert_batch(self, batch: NewBatch) -> None:
+        self._batches[batch.id] = Batch(batch.id, batch.owner, batch.name, batch.processor, batch.held, self._clock.now)
+
+    async def find_batch(self, batch_id: str) -> Batch | None:
+        return self._batches.get(batch_id)
+
+    async def find_batches(self, batch_ids: Collection[str]) -> Mapping[str, Batch]:
+        return {batch_id: self._batches[batch_id] for batch_id in batch_ids if batch_id in self._batches}
+
+    def _of(self, batch_id: str) -> list[Job]:
+        return sorted(
+            (entry.job for entry in self._entries.values() if entry.job.batch_id == batch_id), key=lambda job: job.id
+        )
+
+    async def batch_jobs(self, batch_id: str, after: str, limit: int) -> Sequence[Job]:
+        return [job for job in self._of(batch_id) if job.id > after][:limit]
+
+    async def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
+        return Counter(job.status for job in self._of(batch_id))
+
+    async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
+        entry = self._entries.get(job_id)
+        if entry is None or entry.job.status is not Status.CREATED or entry.job.upload is None:
+            return None
+        latest = min(self._after(seconds), entry.job.created_at + timedelta(seconds=most))
+        upload = replace(entry.job.upload, expires_at=max(entry.job.upload.expires_at, latest))
+        entry.job = replace(entry.job, upload=upload)
+        entry.upload_due_at, entry.looks = self._after(2), 0
+        return entry.job
+
+    async def take_uploads(self, limit: int) -> Sequence[Job]:
+        now = self._clock.now
+        due = [e for e in self._entries.values() if e.upload_due_at is not None and e.upload_due_at <= now][:limit]
+        for entry in due:
+            entry.looks = min(entry.looks + 1, 8)
+            entry.upload_due_at = self._after(min(300, 2 * 2**entry.looks))
+        return [entry.job for entry in due]
+
+    async def held_batches(self, limit: int) -> Sequence[Batch]:
+        return [batch for batch in self._batches.values() if batch.held][:limit]
+
+    async def release_batch(self, batch_id: str) -> None:
+        for job in self._of(batch_id):
+            if job.held and job.status is Status.STORED:
+                self._entries[job.id].job = replace(job, held=False)
+                self._entries[job.id].lease_until = self._clock.now
+        self._batches[batch_id] = replace(self._batches[batch_id], held=False)
+
+    async def forget(self, job_ids: Collection[str]) -> None:
+        for job_id in job_ids:
+            self._entries.pop(job_id, None)
 
 
 class MemoryInlineStore:

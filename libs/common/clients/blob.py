@@ -4,21 +4,36 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
 from common.auth import ServiceTokenSigner
+from common.contracts import Wire
 from common.contracts.blob import BlobInfo, BlobList
+from common.contracts.upload import (
+    CompletedPart,
+    CompleteUpload,
+    PlanUploads,
+    UploadFacts,
+    UploadPlan,
+    UploadPlans,
+    UploadRequest,
+    UploadStatus,
+    UploadStatusAnswer,
+    UploadStatusQuery,
+)
 from common.errors import BadGateway, Malformed, NotFound, Unavailable, problem_from
 
 AUDIENCE = "blob"
 CHUNK_BYTES = 256 * 1024
+
+Answer = TypeVar("Answer", bound=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class BlobClient:
     def __init__(self, session: aiohttp.ClientSession, base_url: str, signer: ServiceTokenSigner) -> None:
         self._session = session
         self._base = URL(base_url) / "api/v1/blob"
+        self._uploads = URL(base_url) / "api/v1/upload"
         self._signer = signer
 
     async def put(
@@ -121,6 +137,40 @@ class BlobClient:
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._signer.token(AUDIENCE)}"}
+
+    async def plan_uploads(self, requests: Sequence[UploadRequest]) -> Sequence[UploadPlan]:
+        """How files are to be sent straight to the store; one plan for each, in the order of the requests."""
+        return (await self._ask("", PlanUploads(uploads=[*requests]), UploadPlans)).items
+
+    async def complete_upload(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus:
+        """Make a blob of what was sent, as far as it is there."""
+        return await self._ask(f"{facts.id}/complete", CompleteUpload(facts=facts, parts=[*parts]), UploadStatus)
+
+    async def upload_statuses(self, facts: Sequence[UploadFacts]) -> Sequence[UploadStatus]:
+        """Where uploads are, in the order asked. Finishes those that it finds whole."""
+        return (await self._ask("status", UploadStatusQuery(uploads=[*facts]), UploadStatusAnswer)).items
+
+    async def abort_upload(self, blob_id: str) -> None:
+        """Delete what has arrived; nothing more is taken. One that isn't there is no fault."""
+        try:
+            async with self._session.delete(self._uploads / blob_id, headers=self._headers()) as response:
+                await _raise_for_problem(response)
+        except NotFound:
+            return
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+
+    async def _ask(self, path: str, body: Wire, answer: type[Answer]) -> Answer:
+        url = self._uploads / path if path else self._uploads
+        headers = {**self._headers(), "Content-Type": "application/json"}
+        try:
+            async with self._session.post(url, data=body.to_wire(), headers=headers) as response:
+                await _raise_for_problem(response)
+                return answer.model_validate_json(await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("blob can't be reached.") from error
+        except ValidationError as error:
+            raise BadGateway from error
 
 
 class _Source:

@@ -69,6 +69,7 @@ class JobStatusView(Wire):
     size: int
     processor: str
     params: dict[str, Any]
+    batch_id: str | None = None
     phase: str | None = None
     attempt: int | None = None
     outputs: list[OutputView]
@@ -88,6 +89,85 @@ class JobView(JobStatusView):
     history: list[StateView]
     created_at: Timestamp
     updated_at: Timestamp
+
+
+class BatchFile(Wire):
+    """A file that will be uploaded: exactly `size` bytes, and with this digest if one is given."""
+
+    name: str = Field(max_length=4096, description="A label; several files may have the same.")
+    size: int = Field(ge=1, description="The exact size in bytes.")
+    mimetype: str = Field(max_length=255)
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The SHA-256 in hex; checked.")
+
+
+class BatchRequest(Wire):
+    """Files to be uploaded, and what is to be done with each."""
+
+    processor: str | None = Field(None, max_length=128, description="The processor; the server has a default.")
+    params: dict[str, Any] = Field(default_factory=dict, description="The processor's parameters.")
+    files: list[BatchFile] = Field(min_length=1, max_length=1000)
+    link_bits_per_second: float | None = Field(
+        None, ge=1_000, le=1e12, description="How fast the client's line is; the URLs' expiry is reckoned by it."
+    )
+    name: str | None = Field(None, max_length=4096, description="A label.")
+    start: Literal["each", "all"] = Field(
+        "each", description="`all`: nothing is worked on until every file is there and right, and a bad one ends all."
+    )
+
+
+class PartView(Wire):
+    """A part of a file, numbered from 1, and where to PUT it; without a URL when it was received."""
+
+    number: int
+    size: int
+    received: bool
+    url: str | None = None
+
+
+class UploadView(Wire):
+    """How to upload a file. `single`: PUT all of it to `url`; `multipart`: PUT each part to its own URL, in any order.
+
+    `headers` are sent as they are, with each request. `next` is what to ask from for more parts' URLs.
+    """
+
+    kind: Literal["single", "multipart"]
+    method: Literal["PUT"]
+    url: str | None = None
+    headers: dict[str, str]
+    size: int
+    part_size: int | None = None
+    parts: list[PartView]
+    next: int | None = None
+    expires_at: Timestamp
+
+
+class UploadedPart(Wire):
+    """A part that was sent, and the `ETag` that answered it."""
+
+    number: int = Field(ge=1, le=10_000)
+    etag: str = Field(min_length=1, max_length=256)
+
+
+class UploadComplete(Wire):
+    """Everything was sent. `parts`, where the store needs them: from 1, sorted, without a gap."""
+
+    parts: list[UploadedPart] = Field(default_factory=list, max_length=10_000)
+
+
+class BatchItem(JobView):
+    """A job of a batch, and how its file is to be uploaded."""
+
+    upload: UploadView | None = None
+
+
+class BatchView(Wire):
+    """A batch: how many jobs are in each state, and a page of them in the order of the files."""
+
+    id: str
+    name: str
+    counts: dict[str, int]
+    items: list[BatchItem]
+    next: str | None = Field(None, description="What goes into `cursor` for the next page.")
 
 
 class ProcessorList(Wire):

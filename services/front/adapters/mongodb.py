@@ -19,7 +19,7 @@ from pymongo.errors import DuplicateKeyError
 from common.coalescer import Coalescer
 from common.ids import new_id
 from common.mongo import Client, Document, literal, literals
-from services.front.domain.job import Job, JobError, NewJob, Output, Owner, Status, Transition
+from services.front.domain.job import Job, JobError, NewJob, Output, Owner, Status, Transition, Upload
 
 INDEXES = [
     IndexModel(
@@ -30,7 +30,8 @@ INDEXES = [
 ]
 
 
-def _seconds_from_now(seconds: float) -> Document:
+def seconds_from_now(seconds: float) -> Document:
+    """A moment by the server's clock, for a pipeline."""
     return {"$add": ["$$NOW", int(seconds * 1000)]}
 
 
@@ -64,28 +65,7 @@ class MongoJobStore:
         return await self._inserted(job, [Status.CREATED, Status.STORED], lease_seconds)
 
     async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
-        fields = {
-            "tenant": job.owner.tenant,
-            "subject": job.owner.subject,
-            "status": history[-1].value,
-            "name": job.name,
-            "mimetype": job.mimetype,
-            "size": job.size,
-            "sha256": job.sha256,
-            "processor": job.processor,
-            "params": json.dumps(job.params),
-        }
-        stages = [
-            {
-                "$set": {
-                    **literals(fields),
-                    "createdAt": "$$NOW",
-                    "updatedAt": "$$NOW",
-                    "leaseUntil": _seconds_from_now(lease_seconds),
-                    "history": [{"status": literal(status.value), "at": "$$NOW"} for status in history],
-                }
-            }
-        ]
+        stages = [{"$set": {**new_fields(job, history), "leaseUntil": seconds_from_now(lease_seconds)}}]
         await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), ""))
         inserted = await self.find(job.id)
         if inserted is None:
@@ -107,7 +87,7 @@ class MongoJobStore:
         if not job_ids:
             return {}
         documents = await self.jobs.find({"_id": {"$in": list(set(job_ids))}}).to_list()
-        return {document["_id"]: _job(document) for document in documents}
+        return {document["_id"]: job_of(document) for document in documents}
 
     async def apply(self, job_id: str, transition: Transition, lease_seconds: float = 0) -> bool:
         token = new_id()
@@ -123,12 +103,11 @@ class MongoJobStore:
                             [{"status": transition.target.value, "at": "$$NOW", "token": token}],
                         ]
                     },
-                    **({} if transition.target.is_final else {"leaseUntil": _seconds_from_now(lease_seconds)}),
+                    "leaseUntil": _lease(transition.target, lease_seconds),
                 }
-            }
+            },
+            {"$unset": "uploadDueAt"},
         ]
-        if transition.target.is_final:
-            stages.append({"$unset": "leaseUntil"})
         condition = {"_id": job_id, "status": {"$in": [status.value for status in transition.sources]}}
         return await self._change(_Write(job_id, UpdateOne(condition, stages), token))
 
@@ -142,7 +121,7 @@ class MongoJobStore:
         return [write.token in tokens for write in writes]
 
     async def renew(self, job_id: str, status: Status, lease_seconds: float) -> bool:
-        stages = [{"$set": {"leaseUntil": _seconds_from_now(lease_seconds)}}]
+        stages = [{"$set": {"leaseUntil": seconds_from_now(lease_seconds)}}]
         result = await self.jobs.update_one({"_id": job_id, "status": status.value}, stages)
         return result.matched_count == 1
 
@@ -157,10 +136,10 @@ class MongoJobStore:
             return []
         ids = [document["_id"] for document in candidates]
         token = new_id()
-        stages = [{"$set": {"leaseUntil": _seconds_from_now(lease_seconds), "leaseToken": token}}]
+        stages = [{"$set": {"leaseUntil": seconds_from_now(lease_seconds), "leaseToken": token}}]
         await self.jobs.update_many({**lapsed, "_id": {"$in": ids}}, stages)
         taken = await self.jobs.find({"_id": {"$in": ids}, "leaseToken": token}).to_list()
-        return [_job(document) for document in taken]
+        return [job_of(document) for document in taken]
 
     async def now(self) -> datetime:
         hello = await self._admin.command("hello", codec_options=self.jobs.codec_options)
@@ -174,7 +153,7 @@ class MongoJobStore:
             {
                 "$set": {
                     "taker": {"$cond": [is_due, token, "$taker"]},
-                    "dueAt": {"$cond": [is_due, _seconds_from_now(every_seconds), "$dueAt"]},
+                    "dueAt": {"$cond": [is_due, seconds_from_now(every_seconds), "$dueAt"]},
                 }
             }
         ]
@@ -187,6 +166,34 @@ class MongoJobStore:
         return task is not None and task["taker"] == token
 
 
+def _lease(target: Status, seconds: float) -> str | Document:
+    """A job's lease in its new state: a final one has none, and one that is held waits for its batch."""
+    if target.is_final:
+        return "$$REMOVE"
+    return {"$cond": ["$held", "$$REMOVE", seconds_from_now(seconds)]}
+
+
+def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
+    """What every new job has, for a pipeline's `$set`."""
+    fields = {
+        "tenant": job.owner.tenant,
+        "subject": job.owner.subject,
+        "status": history[-1].value,
+        "name": job.name,
+        "mimetype": job.mimetype,
+        "size": job.size,
+        "sha256": job.sha256,
+        "processor": job.processor,
+        "params": json.dumps(job.params),
+    }
+    return {
+        **literals(fields),
+        "createdAt": "$$NOW",
+        "updatedAt": "$$NOW",
+        "history": [{"status": literal(status.value), "at": "$$NOW"} for status in history],
+    }
+
+
 def _encoded(fields: Mapping[str, Any]) -> Document:
     encoded = dict(fields)
     if "outputs" in encoded:
@@ -196,8 +203,10 @@ def _encoded(fields: Mapping[str, Any]) -> Document:
     return encoded
 
 
-def _job(document: Document) -> Job:
+def job_of(document: Document) -> Job:
+    """The job that a document is."""
     error = document.get("error")
+    upload = document.get("upload")
     return Job(
         id=document["_id"],
         owner=Owner(document["tenant"], document["subject"]),
@@ -215,4 +224,7 @@ def _job(document: Document) -> Job:
         outputs=tuple(Output(**output) for output in document.get("outputs", ())),
         error=JobError(**error) if error else None,
         history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
+        batch_id=document.get("batchId"),
+        upload=Upload(upload["sha256"], upload["expiresAt"]) if upload else None,
+        held=document.get("held", False),
     )

@@ -148,7 +148,7 @@ def _parse(body: bytes) -> JobRequest:
     summary="The whole job",
 )
 async def get_job(owner: TokenOwner, read: Read, job_id: str) -> Response:
-    return Response(job_view(await read.status(owner, _checked(job_id))).to_wire(), media_type="application/json")
+    return Response(job_view(await read.status(owner, checked_id(job_id))).to_wire(), media_type="application/json")
 
 
 @router.get(
@@ -165,7 +165,7 @@ async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: st
     """
     seconds = wait_seconds(request.headers.get("prefer"))
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-    seen: Seen = await read.wait(owner, _checked(job_id), seconds)
+    seen: Seen = await read.wait(owner, checked_id(job_id), seconds)
     return Response(status_view(seen).to_wire(), 200, headers, "application/json")
 
 
@@ -178,7 +178,7 @@ async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: st
 async def get_output(
     request: Request, owner: TokenOwner, read: Read, blobs: Annotated[Blobs, Depends(_blobs)], job_id: str
 ) -> Response:
-    return OutputResponse(blobs, await read.output(owner, _checked(job_id), None), request.headers)
+    return OutputResponse(blobs, await read.output(owner, checked_id(job_id), None), request.headers)
 
 
 @router.get(
@@ -195,10 +195,10 @@ async def get_named_output(
     job_id: str,
     output_name: str,
 ) -> Response:
-    return OutputResponse(blobs, await read.output(owner, _checked(job_id), output_name), request.headers)
+    return OutputResponse(blobs, await read.output(owner, checked_id(job_id), output_name), request.headers)
 
 
-def _checked(job_id: str) -> str:
+def checked_id(job_id: str) -> str:
     """A malformed id gets the same answer as an unknown one."""
     if not is_job_id(job_id):
         raise NotFound

@@ -3,10 +3,22 @@
 from typing import Any
 from urllib.parse import quote
 
-from common.contracts.public import ErrorView, JobStatusView, JobView, OutputView, StateView
+from common.contracts.public import (
+    BatchItem,
+    BatchView,
+    ErrorView,
+    JobStatusView,
+    JobView,
+    OutputView,
+    PartView,
+    StateView,
+    UploadView,
+)
+from common.contracts.upload import UploadPlan
 from common.errors import TYPE_PREFIX
 from common.failures import FAILURES
 from services.front.domain.job import JobError
+from services.front.use_cases.batch import BatchSeen
 from services.front.use_cases.read import Seen
 
 PREFIX = "/api/v1"
@@ -21,12 +33,45 @@ def status_view(seen: Seen) -> JobStatusView:
 
 
 def job_view(seen: Seen) -> JobView:
-    return JobView.model_construct(
-        **_status_fields(seen),
-        history=[StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
-        created_at=seen.job.created_at,
-        updated_at=seen.job.updated_at,
+    return JobView.model_construct(**_job_fields(seen))
+
+
+def upload_view(plan: UploadPlan) -> UploadView:
+    return UploadView.model_construct(
+        kind=plan.kind,
+        method=plan.method,
+        url=plan.url,
+        headers=plan.headers,
+        size=plan.size,
+        part_size=plan.part_size,
+        parts=[PartView.model_construct(**part.model_dump()) for part in plan.parts],
+        next=plan.next,
+        expires_at=plan.expires_at,
     )
+
+
+def batch_view(seen: BatchSeen) -> BatchView:
+    return BatchView.model_construct(
+        id=seen.batch.id,
+        name=seen.batch.name,
+        counts={status.value: count for status, count in sorted(seen.counts.items())},
+        items=[
+            BatchItem.model_construct(
+                **_job_fields(Seen(job)), upload=upload_view(seen.plans[job.id]) if job.id in seen.plans else None
+            )
+            for job in seen.jobs
+        ],
+        next=seen.next,
+    )
+
+
+def _job_fields(seen: Seen) -> Any:
+    return {
+        **_status_fields(seen),
+        "history": [StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
+        "created_at": seen.job.created_at,
+        "updated_at": seen.job.updated_at,
+    }
 
 
 def _status_fields(seen: Seen) -> Any:
@@ -40,6 +85,7 @@ def _status_fields(seen: Seen) -> Any:
         "size": job.size,
         "processor": job.processor,
         "params": dict(job.params),
+        "batch_id": job.batch_id,
         "phase": job.phase,
         "attempt": job.attempt,
         "outputs": [

@@ -79,6 +79,14 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is uploaded straight to the store: the digest it was announced with, and when the URLs expire."""
+
+    sha256: str | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as front knows it. `sha256` is None until blob has the input; `fence` names the winning attempt."""
 
@@ -99,6 +107,10 @@ class Job:
     outputs: tuple[Output, ...] = ()
     error: JobError | None = None
     history: tuple[tuple[Status, datetime], ...] = ()
+    batch_id: str | None = None
+    upload: Upload | None = None
+    held: bool = False
+    """Whether its batch starts only when every file of it is there, which isn't yet so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,17 @@ class NewJob:
     processor: str
     params: Mapping[str, Any]
     sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewUpload:
+    """A job whose file its owner will upload to the store: `sha256` is what he says that it will be, if he does."""
+
+    job: NewJob
+    batch_id: str
+    sha256: str | None
+    expires_seconds: float
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)

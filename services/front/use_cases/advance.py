@@ -51,13 +51,13 @@ class Advance:
             try:
                 blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content))
             except _DEFINITE_REFUSALS as refusal:
-                await self._finish(job, Transition.not_stored(_refused(refusal)))
+                await self.finish(job, Transition.not_stored(_refused(refusal)))
                 return None
         else:
             # Somebody else has stored it since, or the bytes are lost.
             found = await self._blobs.head(input_blob_id(job.id))
             if found is None:
-                await self._finish(job, Transition.not_stored(INPUT_LOST))
+                await self.finish(job, Transition.not_stored(INPUT_LOST))
                 return None
             blob = found
         won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
@@ -69,7 +69,7 @@ class Advance:
         try:
             await self._runs.submit(_run_of(job))
         except _DEFINITE_REFUSALS as refusal:
-            await self._finish(job, Transition.not_submitted(_refused(refusal)))
+            await self.finish(job, Transition.not_submitted(_refused(refusal)))
         else:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
 
@@ -87,13 +87,13 @@ class Advance:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
         if run.status is RunState.SUCCESS:
             outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
-            await self._finish(job, Transition.completed(run.fence, run.attempt, outputs))
+            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs))
         elif run.status is RunState.FAILED:
             error = run.error or RunError(type="internal", detail="The processor failed.")
-            await self._finish(job, Transition.failed(run.attempt, JobError(error.type, error.detail)))
+            await self.finish(job, Transition.failed(run.attempt, JobError(error.type, error.detail)))
 
-    async def _finish(self, job: Job, transition: Transition) -> None:
-        # The one place where a job becomes final: what has to follow the end of a job belongs here.
+    async def finish(self, job: Job, transition: Transition) -> None:
+        """Make a job final. The one place where that is done: what has to follow the end of a job belongs here."""
         await self._jobs.apply(job.id, transition)
 
     @asynccontextmanager

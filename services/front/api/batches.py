@@ -1,0 +1,114 @@
+"""The public routes of batches, and of the uploads of their files."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Query, Request
+from starlette.responses import Response
+
+from common.contracts.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
+from common.contracts.upload import MAX_PARTS, CompletedPart
+from common.errors import Malformed
+from common.ids import is_job_id
+from services.front.api import docs
+from services.front.api.access import TokenOwner
+from services.front.api.jobs import checked_id
+from services.front.api.views import PREFIX, batch_view, status_view, upload_view
+from services.front.use_cases.batch import Batches
+from services.front.use_cases.read import Seen
+from services.front.use_cases.upload import Uploads
+
+MAX_PAGE = 200
+
+router = APIRouter(prefix=PREFIX, tags=["batch"])
+
+
+async def _batches(request: Request) -> Batches:
+    batches: Batches = request.app.state.batches
+    return batches
+
+
+async def _uploads(request: Request) -> Uploads:
+    uploads: Uploads = request.app.state.uploads
+    return uploads
+
+
+TheBatches = Annotated[Batches, Depends(_batches)]
+TheUploads = Annotated[Uploads, Depends(_uploads)]
+
+
+@router.post(
+    "/batch",
+    status_code=201,
+    response_model=BatchView,
+    responses=docs.problems(400, 401, 413, 415, 422, 503, 507),
+    summary="Create jobs for files that you upload",
+)
+async def create_batch(owner: TokenOwner, batches: TheBatches, body: BatchRequest) -> Response:
+    """Announce 1-1,000 files. The answer has a job for each, and the URLs to send the files to, straight to the store.
+
+    At most 1,000 URLs are in one answer; the others come from the job's `upload`. The size is exact: a byte more or
+    less is refused.
+    """
+    seen = await batches.create(owner, body)
+    headers = {"Location": f"{PREFIX}/batch/{seen.batch.id}"}
+    return Response(batch_view(seen).to_wire(), 201, headers, "application/json")
+
+
+@router.get(
+    "/batch/{batch_id}",
+    response_model=BatchView,
+    responses=docs.problems(400, 401, 404, 422, 503),
+    summary="A batch: its counts, and a page of its jobs with their outputs",
+)
+async def get_batch(
+    owner: TokenOwner,
+    batches: TheBatches,
+    batch_id: str,
+    cursor: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Response:
+    if cursor and not is_job_id(cursor):
+        raise Malformed("This isn't a cursor.")
+    seen = await batches.show(owner, checked_id(batch_id), cursor, limit)
+    headers = {}
+    if seen.next is not None:
+        headers["Link"] = f'<{PREFIX}/batch/{batch_id}?cursor={seen.next}&limit={limit}>; rel="next"'
+    return Response(batch_view(seen).to_wire(), 200, headers, "application/json")
+
+
+@router.get(
+    "/job/{job_id}/upload",
+    response_model=UploadView,
+    responses=docs.problems(401, 404, 409, 422, 503),
+    summary="What of the file has arrived, and fresh URLs for the rest",
+)
+async def get_upload(
+    owner: TokenOwner,
+    uploads: TheUploads,
+    job_id: str,
+    from_part: Annotated[int, Query(alias="from", ge=1, le=MAX_PARTS, description="The first part asked for.")] = 1,
+) -> Response:
+    """Moves the expiry, so that an upload can go on after it, after a crash, or on another machine; for 30 days."""
+    plan = await uploads.plan(owner, checked_id(job_id), from_part)
+    return Response(upload_view(plan).to_wire(), media_type="application/json")
+
+
+@router.post(
+    "/job/{job_id}/upload/complete",
+    response_model=JobStatusView,
+    responses={
+        202: {"model": JobStatusView, "description": "All is there, and is being verified."},
+        **docs.problems(400, 401, 404, 409, 422, 503),
+    },
+    summary="Say that the file was sent",
+)
+async def complete_upload(
+    owner: TokenOwner, uploads: TheUploads, job_id: str, body: Annotated[UploadComplete | None, Body()] = None
+) -> Response:
+    """Not needed, only faster: a finished upload is found in any case."""
+    parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts] if body else []
+    job, verifying = await uploads.complete(owner, checked_id(job_id), parts)
+    view = status_view(Seen(job))
+    if verifying:
+        view = view.model_copy(update={"phase": "VERIFYING"})
+    return Response(view.to_wire(), 202 if verifying else 200, media_type="application/json")

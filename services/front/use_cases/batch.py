@@ -1,0 +1,154 @@
+"""Many files in one request: jobs that wait for their files, and the plan by which these are uploaded."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.contracts.public import BatchFile, BatchRequest
+from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
+from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from common.ids import input_blob_id, is_job_id, new_id
+from services.front.domain import media, names
+from services.front.domain.batch import Batch, NewBatch, upload_seconds
+from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status
+from services.front.ports import BatchStore, Blobs
+from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """A batch, how many of its jobs are in each state, and a page of them with the plans of their uploads, if asked."""
+
+    batch: Batch
+    counts: Mapping[Status, int]
+    jobs: Sequence[Job]
+    plans: Mapping[str, UploadPlan]
+    next: str | None
+
+
+def facts_of(job: Job) -> UploadFacts:
+    """What front tells blob of an upload, the same each time."""
+    return UploadFacts(
+        id=input_blob_id(job.id),
+        size=job.size,
+        sha256=job.upload.sha256 if job.upload else None,
+        media_type=job.mimetype,
+        name=job.name,
+        tenant=job.owner.tenant,
+        subject=job.owner.subject,
+    )
+
+
+class Batches:
+    """Creates and shows batches."""
+
+    def __init__(
+        self,
+        store: BatchStore,
+        blobs: Blobs,
+        catalogue: Catalogue,
+        *,
+        default_processor: str,
+        max_input_bytes: int,
+        link_bits_per_second: float,
+        most_seconds: float,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._default_processor = default_processor
+        self._max_input_bytes = max_input_bytes
+        self._link_bits_per_second = link_bits_per_second
+        self._most_seconds = most_seconds
+
+    async def create(self, owner: Owner, request: BatchRequest) -> BatchSeen:
+        """Write a job for each file, and then the batch: a crash before that leaves jobs nobody was told of, and the
+        tracker forgets them. Raises `Invalid`, `TooLarge`, `UnsupportedMediaType`, with a pointer to each file.
+        """
+        entry = await self._catalogue.find(request.processor or self._default_processor)
+        entry.params.check(request.params)
+        self._check_files(entry, request.files)
+        held = request.start == "all"
+        batch = NewBatch(new_id(), owner, names.clean(request.name), entry.offer.name, held)
+        uploads = self._uploads(batch, request)
+        await self._store.insert_uploads(uploads)
+        plans = await self._blobs.plan_uploads(
+            [
+                UploadRequest(
+                    facts=_facts_of_new(upload),
+                    max_urls=max(1, MAX_URLS // len(uploads)),
+                    expires_in=int(upload.expires_seconds),
+                )
+                for upload in uploads
+            ]
+        )
+        await self._store.insert_batch(batch)
+        seen = await self.show(owner, batch.id, "", len(uploads))
+        by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
+        return BatchSeen(seen.batch, seen.counts, seen.jobs, by_job, None)
+
+    async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSeen:
+        """A page of a batch's jobs. Raises `NotFound` unless there is such a batch and it is this owner's."""
+        batch = await self._store.find_batch(batch_id) if is_job_id(batch_id) else None
+        if batch is None or batch.owner != owner:
+            raise NotFound
+        counts, jobs = await asyncio.gather(
+            self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit + 1)
+        )
+        page = jobs[:limit]
+        return BatchSeen(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
+
+    def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
+        large, unfit, wrong = [], [], []
+        takes = ", ".join(entry.offer.media_types)
+        for n, file in enumerate(files):
+            if file.size > self._max_input_bytes:
+                detail = f"The file is larger than {self._max_input_bytes} bytes."
+                large.append({"pointer": f"/files/{n}/size", "detail": detail})
+            try:
+                fits = media.is_accepted(media.parse(file.mimetype), entry.offer.media_types)
+            except UnsupportedMediaType:
+                fits = False
+            if not fits:
+                unfit.append({"pointer": f"/files/{n}/mimetype", "detail": f"{entry.offer.name} takes {takes}."})
+            try:
+                names.clean(file.name, f"/files/{n}/name")
+            except Invalid as invalid:
+                wrong.extend(invalid.errors)
+        if large:
+            raise TooLarge(errors=large)
+        if unfit:
+            raise UnsupportedMediaType(errors=unfit)
+        if wrong:
+            raise Invalid(errors=wrong)
+
+    def _uploads(self, batch: NewBatch, request: BatchRequest) -> list[NewUpload]:
+        speed = request.link_bits_per_second or self._link_bits_per_second
+        uploads, before = [], 0
+        for file in request.files:
+            job = NewJob(
+                id=new_id(),
+                owner=batch.owner,
+                name=names.clean(file.name),
+                mimetype=media.parse(file.mimetype),
+                size=file.size,
+                processor=batch.processor,
+                params=request.params,
+            )
+            seconds = upload_seconds(file.size, before, speed, self._most_seconds)
+            uploads.append(NewUpload(job, batch.id, file.sha256, seconds, batch.held))
+            before += file.size
+        return uploads
+
+
+def _facts_of_new(upload: NewUpload) -> UploadFacts:
+    job = upload.job
+    return UploadFacts(
+        id=input_blob_id(job.id),
+        size=job.size,
+        sha256=upload.sha256,
+        media_type=job.mimetype,
+        name=job.name,
+        tenant=job.owner.tenant,
+        subject=job.owner.subject,
+    )
