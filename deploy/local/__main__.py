@@ -8,6 +8,7 @@ from common.settings import load
 from deploy.local import keys, tokens
 from deploy.local.checks import CheckError, check_room
 from deploy.local.mongod import MongodError
+from deploy.local.seaweed import SeaweedError
 from deploy.local.settings import LocalSettings, TokenSettings
 from deploy.local.supervisor import SupervisionError
 from deploy.local.tokens import TokenError
@@ -24,7 +25,7 @@ def main() -> int:
             asyncio.run(up(load(LocalSettings)))
         else:
             print(token(load(TokenSettings)))
-    except (CheckError, MongodError, SupervisionError, TokenError, OSError) as error:
+    except (CheckError, MongodError, SeaweedError, SupervisionError, TokenError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

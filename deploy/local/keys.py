@@ -1,7 +1,8 @@
 """The keys of a Gristmill on one machine, made once and kept under `.data/keys/`.
 
 `front.pem`, `job.pem`, `processor.pem` are private keys; `callers-of-<service>/` holds the public halves of those that
-may call it; `users.secret` signs the tokens of users.
+may call it; `users.secret` signs the tokens of users; `uploads.secret` the URLs that
+blob gives out; `s3.secret` is that of the embedded S3's only key.
 """
 
 import contextlib
@@ -33,6 +34,14 @@ class Keys:
     def users_secret(self) -> Path:
         return self.folder / "users.secret"
 
+    @property
+    def s3_secret(self) -> Path:
+        return self.folder / "s3.secret"
+
+    @property
+    def uploads_secret(self) -> Path:
+        return self.folder / "uploads.secret"
+
     def private(self, caller: str) -> Path:
         return self.folder / f"{caller}.pem"
 
@@ -44,7 +53,9 @@ def ensure(data: Path) -> Keys:
     """Make the keys that aren't there yet."""
     keys = Keys(data / "keys")
     keys.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _create(keys.users_secret, secrets.token_urlsafe(_SECRET_BYTES).encode())
+    for secret in (keys.users_secret, keys.s3_secret):
+        _create(secret, secrets.token_urlsafe(_SECRET_BYTES).encode())
+    _create(keys.uploads_secret, secrets.token_bytes(_SECRET_BYTES))
     for service, callers in CALLERS.items():
         for caller in callers:
             public = _public_half(keys.private(caller))

@@ -2,12 +2,14 @@
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local import mongod, tokens
+from deploy.local import mongod, seaweed, tokens
 from deploy.local.keys import Keys
+from deploy.local.seaweed import Seaweed
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import Process
 
@@ -16,7 +18,7 @@ PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 _DRAIN_SECONDS = "2"
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 # First those that take work in, then those they call, and MongoDB last.
-_STOP_STAGES = {"blob": 1, "job": 1, "mongod": 2}
+_STOP_STAGES = {"blob": 1, "job": 1, "mongod": 2, "seaweedfs": 2}
 _PREFIXES = {"tracker": "FRONT_"}
 
 
@@ -36,7 +38,10 @@ def services(settings: LocalSettings, keys: Keys, mongodb_uri: str, environment:
     processes = []
     for name, command in read_procfile().items():
         prefix = _PREFIXES.get(name, f"{name.upper()}_")
-        own = {key: value for key, value in environment.items() if key.startswith(prefix) and value}
+        # The credentials of an S3 of the user's own go to the one process that talks to it.
+        with_s3 = name == "blob" and settings.blob_store == "s3" and not settings.embeds_s3
+        prefixes = (prefix, "AWS_") if with_s3 else (prefix,)
+        own = {key: value for key, value in environment.items() if key.startswith(prefixes) and value}
         variables = {**_base(environment), **told[prefix], **own}
         stage = _STOP_STAGES.get(name, 0)
         if name == "processor":
@@ -54,6 +59,29 @@ def embedded_mongod(settings: LocalSettings, port: int, environment: Mapping[str
     folder.mkdir(exist_ok=True)
     command = mongod.command(mongod.find_binary(), folder, port)
     return Process("mongod", command, {**_base(environment), "LC_ALL": "C"}, _STOP_STAGES["mongod"])
+
+
+def embedded_seaweed(settings: LocalSettings, keys: Keys, environment: Mapping[str, str]) -> Process:
+    """The embedded S3. Raises `seaweed.SeaweedError` where there is none for this machine."""
+    embedded = seaweed_of(settings, keys)
+    # SIGTERM takes it half a minute; what it has answered for survives SIGKILL.
+    return Process(
+        "seaweedfs",
+        embedded.command(),
+        {**_base(environment), **embedded.environment()},
+        _STOP_STAGES["seaweedfs"],
+        signal.SIGKILL,
+    )
+
+
+def seaweed_of(settings: LocalSettings, keys: Keys) -> Seaweed:
+    return Seaweed(settings.data / "seaweedfs", settings.s3_port, keys.s3_secret.read_text())
+
+
+def blob_setup(settings: LocalSettings, keys: Keys, environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The command that makes the bucket ready, and its environment."""
+    blob = next(process for process in services(settings, keys, "", environment) if process.name == "blob")
+    return [sys.executable, "-m", "services.blob.setup"], dict(blob.environment)
 
 
 def _base(environment: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +110,10 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
             "BLOB_PORT": str(settings.blob_port),
             "BLOB_DATA_DIR": str(settings.data / "blobs"),
             "BLOB_CALLERS_DIR": str(keys.callers_of("blob")),
+            "BLOB_UPLOAD_KEY_FILE": str(keys.uploads_secret),
             "BLOB_DRAIN_SECONDS": _DRAIN_SECONDS,
+            "BLOB_STORE": settings.blob_store,
+            **(_told_of_s3(settings, keys) if settings.embeds_s3 else {}),
         },
         "JOB_": {
             "JOB_PORT": str(settings.job_port),
@@ -98,4 +129,14 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
             "PROCESSOR_KEY_FILE": str(keys.private("processor")),
             "PROCESSOR_DRAIN_SECONDS": _DRAIN_SECONDS,
         },
+    }
+
+
+def _told_of_s3(settings: LocalSettings, keys: Keys) -> dict[str, str]:
+    embedded = seaweed_of(settings, keys)
+    return {
+        "BLOB_S3_ENDPOINT": embedded.endpoint,
+        "BLOB_S3_BUCKET": "gristmill",
+        "BLOB_S3_REGION": seaweed.REGION,
+        **embedded.credentials(),
     }

@@ -1,6 +1,7 @@
 """What `make up` and `make token` can be told, by the environment or as variables of make."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,11 +19,18 @@ class LocalSettings(BaseSettings):
     job_port: int = Field(8002, ge=1, le=65_535)
     front_internal_port: int = Field(8010, ge=1, le=65_535, description="Where job reports to front.")
     mongodb_port: int = Field(27_117, ge=1, le=65_535, description="The embedded mongod; another if this is taken.")
+    blob_store: Literal["filesystem", "s3"] = Field("filesystem", description="Where blob keeps blobs.")
+    blob_s3_endpoint: str | None = Field(None, description="An S3 to use instead of an embedded SeaweedFS.")
+    s3_port: int = Field(8333, ge=1, le=65_535, description="The embedded SeaweedFS.")
     mongodb_uri: str | None = Field(None, description="A replica set to use instead of the embedded mongod.")
     gristmill_data: Path = Field(Path(".data"), description="The folder that everything is kept in.")
     processors: int = Field(1, ge=0, le=64, description="How many processors to start.")
     demo: bool = Field(True, description="Whether to send a picture through when all is ready.")
     photo: Path | None = Field(None, description="The picture to send; without it one is drawn.")
+
+    @property
+    def embeds_s3(self) -> bool:
+        return self.blob_store == "s3" and not self.blob_s3_endpoint
 
     @property
     def data(self) -> Path:

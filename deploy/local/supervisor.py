@@ -36,6 +36,7 @@ class Process:
     command: Sequence[str]
     environment: Mapping[str, str]
     stop_stage: int = 0
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 class SupervisionError(Exception):
@@ -75,7 +76,7 @@ class Supervisor:
         return {name: child.pid for name, (_, child) in self._running.items()}
 
     async def stop(self) -> None:
-        """SIGTERM, stage by stage; what hasn't ended after its share of the time gets SIGKILL."""
+        """The signal each has for it, stage by stage; what hasn't ended after its share of the time gets SIGKILL."""
         self._stopping = True
         deadline = time.monotonic() + self._stop_seconds
         stages = sorted({process.stop_stage for process, _ in self._running.values()})
@@ -137,7 +138,7 @@ class Supervisor:
 
     async def _end(self, process: Process, child: asyncio.subprocess.Process, seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
-            child.terminate()
+            child.send_signal(process.stop_signal)
         try:
             async with asyncio.timeout(seconds):
                 await child.wait()

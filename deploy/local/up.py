@@ -5,16 +5,19 @@ import contextlib
 import os
 import signal
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 
-from deploy.local import demo, keys, mongod, processes, tokens
+from deploy.local import demo, keys, mongod, processes, seaweed, tokens
 from deploy.local.checks import CheckError, check_ports, check_room, is_free, only_one
 from deploy.local.demo import DemoError, Picture
+from deploy.local.keys import Keys
 from deploy.local.sample import draw
+from deploy.local.seaweed import SeaweedError
 from deploy.local.settings import LocalSettings, TokenSettings
 from deploy.local.supervisor import Supervisor
 
@@ -53,6 +56,7 @@ def _ports(settings: LocalSettings) -> dict[str, tuple[str, int]]:
     return {
         "FRONT_PORT": (settings.front_host, settings.front_port),
         "BLOB_PORT": (loopback, settings.blob_port),
+        **({"S3_PORT": (loopback, settings.s3_port)} if settings.embeds_s3 else {}),
         "JOB_PORT": (loopback, settings.job_port),
         "FRONT_INTERNAL_PORT": (settings.front_host, settings.front_internal_port),
     }
@@ -85,6 +89,8 @@ async def _serve(settings: LocalSettings, supervisor: Supervisor) -> None:
     user = TokenSettings()
     token = tokens.make(secrets.users_secret, user.tenant, user.sub, user.ttl)
     mongodb_uri = settings.mongodb_uri or await _start_mongod(settings, supervisor, started)
+    if settings.blob_store == "s3":
+        await _prepare_s3(settings, secrets, supervisor, started)
     for process in processes.services(settings, secrets, mongodb_uri, os.environ):
         await supervisor.start(process)
     async with httpx.AsyncClient(
@@ -104,6 +110,23 @@ async def _start_mongod(settings: LocalSettings, supervisor: Supervisor, started
     await mongod.initiate(port)
     _ready("mongod", started)
     return mongod.uri(port)
+
+
+async def _prepare_s3(settings: LocalSettings, secrets: Keys, supervisor: Supervisor, started: float) -> None:
+    """Start the embedded S3, unless there is another, and make the bucket. Raises `SeaweedError`."""
+    if settings.embeds_s3:
+        await supervisor.start(processes.embedded_seaweed(settings, secrets, os.environ))
+        await seaweed.ready(processes.seaweed_of(settings, secrets).endpoint)
+    command, environment = processes.blob_setup(settings, secrets, os.environ)
+    child = await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=PIPE)
+    try:
+        _, said = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+    if child.returncode:
+        raise SeaweedError(f"The bucket can't be made ready: {said.decode(errors='replace').strip()}")
+    _ready("seaweedfs" if settings.embeds_s3 else "s3", started)
 
 
 async def _all_ready(settings: LocalSettings, http: httpx.AsyncClient, started: float) -> None:

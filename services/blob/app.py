@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -12,9 +12,11 @@ from common.web import health, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.blob.adapters.filesystem import open_filesystem_store
+from services.blob.adapters.s3 import open_s3_store
+from services.blob.adapters.s3_bucket import S3Options
 from services.blob.api.routes import blob_routes
 from services.blob.ports import BlobStore
-from services.blob.settings import Settings
+from services.blob.settings import Settings, StoreSettings
 
 SWEEP_SECONDS = 300
 
@@ -34,13 +36,35 @@ async def open_app(
 ) -> AsyncIterator[FastAPI]:
     """The application, its store and the sweeper of what dead writers left."""
     verifier = verifier or ServiceTokenVerifier.from_folder("blob", settings.callers_dir)
-    async with open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes) as store:
+    async with open_store(settings) as store:
 
         async def sweep() -> None:
             await sweep_forever(store, settings.staging_max_age_seconds)
 
         async with background(sweep):
             yield make_app(store, verifier, settings, readiness)
+
+
+def open_store(settings: Settings) -> AbstractAsyncContextManager[BlobStore]:
+    """The store that the settings name."""
+    if settings.store == "s3":
+        return open_s3_store(s3_options(settings), max_blob_bytes=settings.max_blob_bytes)
+    assert settings.data_dir is not None  # noqa: S101 - the settings have seen to it
+    return open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes)
+
+
+def s3_options(settings: StoreSettings) -> S3Options:
+    """The S3 part of the settings, where they name a bucket."""
+    assert settings.s3_bucket is not None  # noqa: S101 - likewise
+    return S3Options(
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint,
+        addressing=settings.s3_addressing,
+        sse=settings.s3_sse,
+        sse_kms_key_id=settings.s3_sse_kms_key_id,
+    )
 
 
 def make_app(store: BlobStore, verifier: ServiceTokenVerifier, settings: Settings, readiness: Readiness) -> FastAPI:

@@ -1,25 +1,70 @@
 """blob's settings: `BLOB_…` in the environment."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.settings import ServerSettings
 
 MIB = 1024 * 1024
 
 
-class Settings(ServerSettings):
+class StoreSettings(BaseSettings):
+    """Where blobs are kept, as far as it takes no more than that to set the place up."""
+
+    model_config = SettingsConfigDict(env_prefix="BLOB_")
+
+    store: Literal["filesystem", "s3"] = Field("filesystem", description="Where blobs are kept.")
+    s3_bucket: str | None = Field(
+        None, validate_default=True, description="s3: the bucket; `python -m services.blob.setup` makes it."
+    )
+    s3_endpoint: str | None = Field(None, pattern="^https?://", description="s3: the store's URL; without it AWS.")
+    s3_public_endpoint: str | None = Field(
+        None, pattern="^https?://", description="s3: the store's URL in signed URLs, where users reach it by another."
+    )
+    s3_region: str = Field("us-east-1", min_length=1, description="s3: the bucket's region.")
+    s3_addressing: Literal["path", "virtual"] = Field(
+        "path", description="s3: whether the bucket is in the URL's path or in its host name."
+    )
+    s3_sse: Literal["none", "AES256", "aws:kms"] = Field("none", description="s3: how objects are encrypted at rest.")
+    s3_sse_kms_key_id: str | None = Field(
+        None, description="s3: id or ARN of the key for aws:kms; without it the account's own."
+    )
+    upload_origins: list[str] = Field(
+        [], description='The origins whose pages may upload, as JSON: `["https://example.org"]`.'
+    )
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _names_a_bucket(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("store") == "s3":
+            raise ValueError("is needed with BLOB_STORE=s3")
+        return value
+
+
+class Settings(StoreSettings, ServerSettings):
     """What blob can be told."""
 
     model_config = SettingsConfigDict(env_prefix="BLOB_")
 
     port: int = Field(8001, ge=1, le=65535, description="The port to listen on.")
-    data_dir: Path = Field(description="The folder that blobs are kept in; one volume, with hard links.")
+    data_dir: Path | None = Field(
+        None,
+        validate_default=True,
+        description="filesystem: the folder that blobs are kept in; one volume, with hard links.",
+    )
     max_blob_bytes: int = Field(5 * 1024 * MIB, ge=1, description="The largest blob that is taken.")
     min_free_bytes: int = Field(64 * MIB, ge=0, description="Writes are refused when less room than this is left.")
     staging_max_age_seconds: int = Field(
         3600, ge=60, description="When the leftovers of a write that died are removed, after its last byte."
     )
     stall_seconds: float = Field(60, gt=0, description="An upload that sends nothing for so long is broken off.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _names_a_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None and info.data.get("store") == "filesystem":
+            raise ValueError("is needed with BLOB_STORE=filesystem")
+        return value

@@ -100,3 +100,20 @@ def test_processes_are_told_their_own_settings_and_nothing_else_of_ours(tmp_path
     assert started["blob"].environment["BLOB_PORT"] == "8001"
     assert not any("JOB_LEASE_SECONDS" in each.environment for each in started.values() if each.name != "job")
     assert not any("AWS_SECRET_ACCESS_KEY" in each.environment for each in started.values())
+
+
+def test_only_blob_is_told_of_the_users_own_s3(tmp_path: Path) -> None:
+    environment = {"AWS_SECRET_ACCESS_KEY": "x", "BLOB_S3_BUCKET": "mine"}
+    settings = LocalSettings(gristmill_data=tmp_path, blob_store="s3", blob_s3_endpoint="https://s3.example.org")
+    started = {each.name: each for each in services(settings, keys.ensure(tmp_path), "mongodb://db", environment)}
+    told = started.pop("blob").environment
+    assert (told["BLOB_STORE"], told["BLOB_S3_BUCKET"], told["AWS_SECRET_ACCESS_KEY"]) == ("s3", "mine", "x")
+    assert not any("AWS_SECRET_ACCESS_KEY" in each.environment for each in started.values())
+
+
+def test_the_embedded_s3_has_a_key_of_its_own(tmp_path: Path) -> None:
+    made = keys.ensure(tmp_path)
+    settings = LocalSettings(gristmill_data=tmp_path, blob_store="s3")
+    started = {each.name: each for each in services(settings, made, "mongodb://db", {"AWS_SECRET_ACCESS_KEY": "x"})}
+    assert started["blob"].environment["AWS_SECRET_ACCESS_KEY"] == made.s3_secret.read_text()
+    assert started["blob"].environment["BLOB_S3_ENDPOINT"] == f"http://127.0.0.1:{settings.s3_port}"

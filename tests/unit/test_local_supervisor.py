@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,15 @@ async def test_the_children_of_a_killed_runner_die_with_it(tmp_path: Path) -> No
     runner.kill()
     await runner.wait()
     await until(lambda: not alive(child))
+
+
+async def test_what_is_stopped_by_sigkill_gets_nothing_else(tmp_path: Path, terminal: Terminal) -> None:
+    said, up = tmp_path / "said", tmp_path / "up"
+    script = f'trap "echo term > {said}" TERM; touch {up}; while :; do sleep 0.05; done'
+    async with Supervisor(tmp_path, terminal.say) as supervisor:
+        await supervisor.start(replace(shell("seaweedfs", script), stop_signal=signal.SIGKILL))
+        await until(up.exists)
+        pids = list(supervisor.running.values())
+    assert not any(map(alive, pids))
+    assert not said.exists()
+    assert terminal.lines == []
