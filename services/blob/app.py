@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
@@ -12,10 +13,14 @@ from common.web import health, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.blob.adapters.filesystem import open_filesystem_store
+from services.blob.adapters.filesystem_uploads import DataUrls, open_filesystem_uploads
 from services.blob.adapters.s3 import open_s3_store
 from services.blob.adapters.s3_bucket import S3Options
+from services.blob.api.data import DataCors, data_routes
 from services.blob.api.routes import blob_routes
-from services.blob.ports import BlobStore
+from services.blob.api.uploads import upload_routes
+from services.blob.domain.grants import GrantSigner
+from services.blob.ports import BlobStore, DataPlane, UploadStore
 from services.blob.settings import Settings, StoreSettings
 
 SWEEP_SECONDS = 300
@@ -36,21 +41,39 @@ async def open_app(
 ) -> AsyncIterator[FastAPI]:
     """The application, its store and the sweeper of what dead writers left."""
     verifier = verifier or ServiceTokenVerifier.from_folder("blob", settings.callers_dir)
-    async with open_store(settings) as store:
+    async with open_storage(settings) as storage:
 
         async def sweep() -> None:
-            await sweep_forever(store, settings.staging_max_age_seconds)
+            await sweep_forever(storage, settings.staging_max_age_seconds, settings.upload_max_age_seconds)
 
         async with background(sweep):
-            yield make_app(store, verifier, settings, readiness)
+            yield make_app(storage, verifier, settings, readiness)
 
 
-def open_store(settings: Settings) -> AbstractAsyncContextManager[BlobStore]:
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a store is to blob. One that has signed URLs of its own needs no `plane`."""
+
+    blobs: BlobStore
+    uploads: UploadStore | None = None
+    plane: tuple[DataPlane, GrantSigner] | None = None
+
+
+@asynccontextmanager
+async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     """The store that the settings name."""
     if settings.store == "s3":
-        return open_s3_store(s3_options(settings), max_blob_bytes=settings.max_blob_bytes)
+        async with open_s3_store(s3_options(settings), max_blob_bytes=settings.max_blob_bytes) as s3:
+            yield Storage(s3)
+        return
     assert settings.data_dir is not None  # noqa: S101 - the settings have seen to it
-    return open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes)
+    assert settings.upload_key_file is not None  # noqa: S101 - likewise
+    signer = GrantSigner(settings.upload_key_file.read_bytes())
+    async with (
+        open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes) as store,
+        open_filesystem_uploads(store, DataUrls(settings.data_url, signer)) as uploads,
+    ):
+        yield Storage(store, uploads, (uploads, signer))
 
 
 def s3_options(settings: StoreSettings) -> S3Options:
@@ -67,25 +90,34 @@ def s3_options(settings: StoreSettings) -> S3Options:
     )
 
 
-def make_app(store: BlobStore, verifier: ServiceTokenVerifier, settings: Settings, readiness: Readiness) -> FastAPI:
+def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Settings, readiness: Readiness) -> FastAPI:
     """The routes over a store that is open already."""
     app = FastAPI(title="Gristmill blob", openapi_url=None, redirect_slashes=False)
     app.state.verifier = verifier
     app.add_middleware(LingeringClose)
     problems.install(app)
-    health.install(app, readiness, store.check)
-    app.include_router(blob_routes(store, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds))
+    health.install(app, readiness, storage.blobs.check)
+    app.include_router(
+        blob_routes(storage.blobs, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
+    )
+    if storage.uploads:
+        app.include_router(upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes))
+    if storage.plane:
+        plane, signer = storage.plane
+        app.include_router(data_routes(plane, signer, stall_seconds=settings.stall_seconds))
+        app.add_middleware(DataCors, origins=settings.upload_origins)
     return app
 
 
-async def sweep_forever(store: BlobStore, max_age_seconds: float) -> None:
-    """Remove the leftovers of writers that died, now and every few minutes."""
+async def sweep_forever(storage: Storage, staging_max_age_seconds: float, upload_max_age_seconds: float) -> None:
+    """Remove what writers and users have left who don't come back, now and every few minutes."""
     while True:
         try:
-            swept = await store.sweep_staging(max_age_seconds)
+            files = await storage.blobs.sweep_staging(staging_max_age_seconds)
+            uploads = await storage.uploads.sweep_uploads(upload_max_age_seconds) if storage.uploads else 0
         except Exception as error:  # noqa: BLE001 - a sweep that fails is tried again; the service goes on
             log.error("blob.sweep_failed", error=repr(error))
         else:
-            if swept:
-                log.info("blob.staging_swept", files=swept)
+            if files or uploads:
+                log.info("blob.swept", files=files, uploads=uploads)
         await asyncio.sleep(SWEEP_SECONDS)

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.settings import ServerSettings
+from services.blob.domain.grants import MIN_KEY_BYTES
 
 MIB = 1024 * 1024
 
@@ -55,6 +56,20 @@ class Settings(StoreSettings, ServerSettings):
         validate_default=True,
         description="filesystem: the folder that blobs are kept in; one volume, with hard links.",
     )
+    upload_key_file: Path | None = Field(
+        None,
+        validate_default=True,
+        description="filesystem: the file with the key that signs upload URLs, 32 random bytes or more; the same for "
+        "every blob process.",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="filesystem: the URL under which users reach this service; without it the address it listens on.",
+    )
+    upload_max_age_seconds: int = Field(
+        31 * 86_400, ge=86_400, description="When an upload that nobody aborts is removed, after its last byte."
+    )
     max_blob_bytes: int = Field(5 * 1024 * MIB, ge=1, description="The largest blob that is taken.")
     min_free_bytes: int = Field(64 * MIB, ge=0, description="Writes are refused when less room than this is left.")
     staging_max_age_seconds: int = Field(
@@ -68,3 +83,19 @@ class Settings(StoreSettings, ServerSettings):
         if value is None and info.data.get("store") == "filesystem":
             raise ValueError("is needed with BLOB_STORE=filesystem")
         return value
+
+    @field_validator("upload_key_file")
+    @classmethod
+    def _names_a_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if info.data.get("store") != "filesystem":
+            return value
+        if value is None:
+            raise ValueError("is needed with BLOB_STORE=filesystem")
+        if not value.is_file() or value.stat().st_size < MIN_KEY_BYTES:
+            raise ValueError(f"isn't a file of {MIN_KEY_BYTES} bytes or more")
+        return value
+
+    @property
+    def data_url(self) -> str:
+        """Where the data plane is reached."""
+        return self.public_url or f"http://{self.host}:{self.port}"

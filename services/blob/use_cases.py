@@ -1,11 +1,28 @@
 """What blob does: limits and digests are checked here, in one flow for every store."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from common.errors import DigestMismatch, Malformed, TooLarge
+from common.contracts.upload import (
+    MAX_URLS,
+    CompletedPart,
+    UploadFacts,
+    UploadPlan,
+    UploadRequest,
+    UploadStatus,
+)
+from common.errors import DigestMismatch, Invalid, Malformed, TooLarge
 from services.blob.domain import ids
-from services.blob.ports import BlobStore, ListedBlob
+from services.blob.domain.uploads import part_count
+from services.blob.ports import BlobStore, ListedBlob, UploadStore
+
+# How many uploads of one request are asked about at once.
+UPLOADS_AT_ONCE = 32
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +75,58 @@ async def list_page(store: BlobStore, prefix: str, after: str, limit: int) -> tu
     found = await store.page(prefix, after, limit + 1)
     page = found[:limit]
     return page, page[-1].id if len(found) > limit else None
+
+
+async def plan_uploads(uploads: UploadStore, requests: Sequence[UploadRequest], *, max_bytes: int) -> list[UploadPlan]:
+    """A plan for each. The 1,000 URLs that one answer may have are dealt out in order, and what comes after that
+    is only told about.
+
+    Raises `Invalid` for an id that no blob can have or that is there twice, `TooLarge`, `StorageFull`, `Conflict`.
+    """
+    _check_facts([request.facts for request in requests])
+    dealt, left = [], MAX_URLS
+    for request in requests:
+        if request.facts.size > max_bytes:
+            raise TooLarge
+        missing = max(0, part_count(request.facts.size) + 1 - request.from_part)
+        urls = min(request.max_urls, missing, left)
+        left -= urls
+        dealt.append(request.model_copy(update={"max_urls": urls}))
+    return await _for_each(dealt, uploads.plan)
+
+
+async def complete_upload(
+    uploads: UploadStore, upload_id: str, facts: UploadFacts, parts: Sequence[CompletedPart]
+) -> UploadStatus:
+    """Raises `Invalid`, also when more parts are named than there are, and `Conflict`."""
+    _check_facts([facts])
+    if facts.id != upload_id:
+        raise Invalid(errors=[{"pointer": "/facts/id", "detail": "It isn't the id in the address."}])
+    if parts and len(parts) != part_count(facts.size):
+        raise Invalid(errors=[{"pointer": "/parts", "detail": f"There are {part_count(facts.size)} parts."}])
+    return await uploads.complete(facts, parts)
+
+
+async def upload_statuses(uploads: UploadStore, facts: Sequence[UploadFacts]) -> list[UploadStatus]:
+    """Where each is. Raises `Invalid`, `Conflict`."""
+    _check_facts(facts)
+    return await _for_each(facts, uploads.status)
+
+
+def _check_facts(facts: Sequence[UploadFacts]) -> None:
+    seen = set()
+    for position, each in enumerate(facts):
+        ids.check_new(each.id)
+        if each.id in seen:
+            raise Invalid(errors=[{"pointer": f"/uploads/{position}/facts/id", "detail": "It is there twice."}])
+        seen.add(each.id)
+
+
+async def _for_each(asked: Sequence[Asked], answer: Callable[[Asked], Awaitable[Answer]]) -> list[Answer]:
+    at_once = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    async def one(each: Asked) -> Answer:
+        async with at_once:
+            return await answer(each)
+
+    return await asyncio.gather(*(one(each) for each in asked))

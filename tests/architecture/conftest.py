@@ -23,7 +23,7 @@ from services.front.settings import Settings as FrontSettings
 from services.job import app as job
 from services.job.settings import Settings as JobSettings
 from tests.fakes.front_ports import MemoryBlobs, MemoryRuns
-from tests.fakes.keys import CALLERS, private_key
+from tests.fakes.keys import CALLERS, private_key, upload_key_file
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ async def applications(
         token_audience="gristmill",
         token_issuer="https://issuer.example",
     )
-    blob_settings = BlobSettings(callers_dir=callers, data_dir=folder / "blobs")
+    blob_settings = BlobSettings(
+        callers_dir=callers, data_dir=folder / "blobs", upload_key_file=upload_key_file(folder)
+    )
     job_settings = JobSettings(
         callers_dir=callers,
         key_file=key_file,

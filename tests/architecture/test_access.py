@@ -11,6 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
 from common.web.access import Callers, callers, public
+from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
 from tests.architecture.conftest import Application
 from tests.fakes.keys import CALLERS, signer
@@ -43,7 +44,7 @@ def routes_of(app: FastAPI) -> Iterator[Route]:
 
 def policies_of(dependant: Dependant | None) -> Iterator[Any]:
     for dependency in dependant.dependencies if dependant else ():
-        if dependency.call in (public, token_owner) or isinstance(dependency.call, Callers):
+        if dependency.call in (public, token_owner) or isinstance(dependency.call, Callers | SignedUrl):
             yield dependency.call
         yield from policies_of(dependency)
 
@@ -61,7 +62,7 @@ async def test_the_walk_sees_the_routes_that_there_are(applications: list[Applic
     seen = {application.name: {route.path for route in routes_of(application.routes)} for application in applications}
     assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
     assert seen["front-internal"] == {"/internal/run"}
-    assert {"/api/v1/blob/{blob_id}", "/readyz"} <= seen["blob"]
+    assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/data/{token}/{part}", "/readyz"} <= seen["blob"]
     assert {"/api/v1/claim", "/api/v1/run/{run_id}/complete", "/readyz"} <= seen["job"]
 
 
@@ -91,6 +92,9 @@ async def test_only_front_lists_and_deletes_blobs_and_only_job_reports(applicati
     }
     assert policies["blob", "GET", "/api/v1/blob"] == {"front"}
     assert policies["blob", "DELETE", "/api/v1/blob/{blob_id}"] == {"front"}
+    assert {names for (_, _, path), names in policies.items() if path.startswith("/api/v1/upload")} == {
+        frozenset({"front"})
+    }
     assert policies["front-internal", "POST", "/internal/run"] == {"job"}
     assert {names for (_, _, path), names in policies.items() if path.startswith("/api/v1/run/")} == {
         frozenset({"processor"})
@@ -109,7 +113,22 @@ async def test_without_a_token_only_the_public_routes_answer(applications: list[
         for route in routes_of(application.routes):
             if route.path not in DOCUMENTATION:
                 status = await answer(application, route)
-                assert (status == 401) == (public not in route.policies), (application.name, route, status)
+                # Nothing but a signature lets anybody in there, and this address has none.
+                signed = isinstance(route.policies[0], SignedUrl)
+                assert (status == 403) == signed, (application.name, route, status)
+                assert (status == 401) == (public not in route.policies and not signed), (
+                    application.name,
+                    route,
+                    status,
+                )
+
+
+async def test_a_callers_token_is_no_signature(applications: list[Application]) -> None:
+    (blob,) = (application for application in applications if application.name == "blob")
+    signed = [route for route in routes_of(blob.routes) if isinstance(route.policies[0], SignedUrl)]
+    assert {route.path for route in signed} == {"/data/{token}", "/data/{token}/{part}"}
+    for route in signed:
+        assert await answer(blob, route, signer("front").token("blob")) == 403
 
 
 @pytest.mark.parametrize("caller", CALLERS)

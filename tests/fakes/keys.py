@@ -1,12 +1,14 @@
 """The services' keys, made in memory: what `callers_dir` and `key_file` hold in a real installation."""
 
 from functools import cache
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 
 CALLERS = ("front", "processor", "job")
+UPLOAD_KEY = b"what signs the URLs of uploads, in tests"
 
 
 @cache
@@ -22,3 +24,10 @@ def signer(caller: str) -> ServiceTokenSigner:
 def verifier(audience: str) -> ServiceTokenVerifier:
     """What `audience` checks tokens with; it knows every caller."""
     return ServiceTokenVerifier(audience, {caller: [private_key(caller).public_key()] for caller in CALLERS})
+
+
+def upload_key_file(folder: Path) -> Path:
+    """The key that blob signs upload URLs with, in a file."""
+    path = folder / "uploads.secret"
+    path.write_bytes(UPLOAD_KEY)
+    return path

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.web.serve import Readiness
+from deploy.local.mongod import free_port
 from services.blob.app import open_app
 from services.blob.settings import Settings
-from tests.fakes.keys import verifier
+from tests.fakes.keys import upload_key_file, verifier
 from tests.integration.serving import serving
+
+ORIGIN = "https://pages.example"
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,17 @@ class Blob:
 
 @asynccontextmanager
 async def running_blob(data: Path, *, max_blob_bytes: int = 2**30, stall_seconds: float = 60) -> AsyncIterator[Blob]:
+    port = free_port()
     settings = Settings(
         data_dir=data,
         callers_dir=data,
+        upload_key_file=upload_key_file(data),
+        public_url=f"http://127.0.0.1:{port}",
+        upload_origins=[ORIGIN],
         max_blob_bytes=max_blob_bytes,
         min_free_bytes=0,
         stall_seconds=stall_seconds,
     )
     readiness = Readiness()
-    async with open_app(settings, readiness, verifier=verifier("blob")) as app, serving(app) as url:
+    async with open_app(settings, readiness, verifier=verifier("blob")) as app, serving(app, port=port) as url:
         yield Blob(url, data, readiness)

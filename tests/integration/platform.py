@@ -176,7 +176,9 @@ async def open_platform(
     )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        blob_settings = BlobSettings(callers_dir=callers, data_dir=folder / "blobs")
+        blob_settings = BlobSettings(
+            callers_dir=callers, data_dir=folder / "blobs", upload_key_file=keys.upload_key_file(folder)
+        )
         blob_url = await enter(serving(await enter(blob_app.open_app(blob_settings, Readiness()))))
         reports = Reports()
         job_settings = JobSettings(

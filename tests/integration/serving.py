@@ -12,10 +12,10 @@ from common.web.serve import Listener, new_server
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, header_seconds: float = HEADER_SECONDS) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, *, port: int = 0, header_seconds: float = HEADER_SECONDS) -> AsyncIterator[str]:
     """The base URL, without a slash at its end, of a server that accepts connections from the first moment."""
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind(("127.0.0.1", port))
         listening.listen()  # so a connection made before the server's first step waits instead of being refused
         host, port = listening.getsockname()
         server = new_server(Listener(app, host, port), drain_seconds=1, header_seconds=header_seconds)

@@ -49,7 +49,7 @@ class UploadRequest(Wire):
 
 
 class PlanUploads(Wire):
-    """The body of `POST /upload`; at most 1,000 URLs over all. One id only once."""
+    """The body of `POST /upload`. One id only once. The answer has at most 1,000 URLs over all, dealt out in order."""
 
     uploads: list[UploadRequest] = Field(min_length=1, max_length=MAX_UPLOADS)
 

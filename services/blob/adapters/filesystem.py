@@ -67,46 +67,46 @@ class FilesystemBlobStore:
     """A `BlobStore`; the module's docstring says how."""
 
     def __init__(self, folder: Folder, executor: Executor, min_free_bytes: int) -> None:
-        self._folder = folder
-        self._executor = executor
+        self.folder = folder
+        self.executor = executor
         self._min_free_bytes = min_free_bytes
 
     @asynccontextmanager
     async def stage(self, blob_id: str, size: int | None) -> AsyncIterator[StagedBlob]:
         self.check_room((size or 0) + FOOTER_BYTES)
-        staged = _StagedFile(self, self._folder, HashBeside(self._executor), blob_id)
+        staged = _StagedFile(self, self.folder, HashBeside(self.executor), blob_id)
         try:
             yield staged
         finally:
             await staged.discard()
 
     async def open(self, blob_id: str) -> OpenBlob:
-        opening = self._submit(lambda: as_problem(lambda: self._folder.open(blob_id)))
+        opening = self._submit(lambda: as_problem(lambda: self.folder.open(blob_id)))
         try:
             fd, blob = await asyncio.wrap_future(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_opened)
             raise
-        return _OpenFile(fd, blob, self._executor)
+        return _OpenFile(fd, blob, self.executor)
 
     async def stat(self, blob_id: str) -> StoredBlob:
-        return await self.in_thread(lambda: self._folder.stat(blob_id))
+        return await self.in_thread(lambda: self.folder.stat(blob_id))
 
     async def delete(self, blob_id: str) -> None:
-        await self.in_thread(lambda: self._folder.delete(blob_id))
+        await self.in_thread(lambda: self.folder.delete(blob_id))
 
     async def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
-        return await self.in_thread(lambda: self._folder.page(prefix, after, limit))
+        return await self.in_thread(lambda: self.folder.page(prefix, after, limit))
 
     async def sweep_staging(self, max_age_seconds: float) -> int:
-        return await self.in_thread(lambda: self._folder.sweep(time.time() - max_age_seconds))
+        return await self.in_thread(lambda: self.folder.sweep(time.time() - max_age_seconds))
 
     async def check(self) -> None:
-        await self.in_thread(self._folder.check)
+        await self.in_thread(self.folder.check)
 
     def check_room(self, wanted: int) -> None:
         """Raises `StorageFull` when `wanted` more bytes wouldn't leave what must be left."""
-        if as_problem(self._folder.free_bytes) - wanted < self._min_free_bytes:
+        if as_problem(self.folder.free_bytes) - wanted < self._min_free_bytes:
             raise StorageFull
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
@@ -114,7 +114,7 @@ class FilesystemBlobStore:
         return await asyncio.shield(asyncio.wrap_future(self._submit(lambda: as_problem(work))))
 
     def _submit(self, work: Callable[[], Result]) -> Future[Result]:
-        return self._executor.submit(work)
+        return self.executor.submit(work)
 
 
 class _StagedFile:

@@ -37,10 +37,10 @@ class Folder:
     """`staging/` and `blobs/` under `root`."""
 
     def __init__(self, root: Path, disk: Disk) -> None:
-        self._root = root
+        self.root = root
         self._staging = root / "staging"
         self._blobs = root / "blobs"
-        self._disk = disk
+        self.disk = disk
 
     def prepare(self) -> None:
         """Make what is missing. With all shards there, no write has to make a folder and see it to disk."""
@@ -48,15 +48,15 @@ class Folder:
         self._blobs.mkdir(mode=0o700, exist_ok=True)
         for shard in _SHARDS:
             (self._blobs / shard).mkdir(mode=0o700, exist_ok=True)
-        self._sync_folder(self._blobs)
-        self._sync_folder(self._root)
+        self.sync(self._blobs)
+        self.sync(self.root)
 
     def check(self) -> None:
         """Raises when the folder can't be used."""
         os.scandir(self._staging).close()
 
     def free_bytes(self) -> int:
-        room = self._disk.statvfs(self._staging)
+        room = self.disk.statvfs(self._staging)
         return room.f_bavail * room.f_frsize
 
     def create(self) -> tuple[Path, int]:
@@ -67,7 +67,7 @@ class Folder:
     def write(self, fd: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            view = view[self._disk.write(fd, view) :]
+            view = view[self.disk.write(fd, view) :]
 
     def discard(self, staging: Path, fd: int) -> None:
         os.close(fd)
@@ -78,24 +78,31 @@ class Folder:
 
         Closes `fd` and removes `staging`, whatever happens.
         """
-        final = self._path(blob_id)
         try:
-            try:
-                self.write(fd, footer.pack())
-                self._disk.fsync(fd)
-            finally:
-                os.close(fd)
-            created = _link(staging, final, footer)
+            return self.seal(blob_id, staging, fd, footer)
         finally:
+            os.close(fd)
             staging.unlink(missing_ok=True)
+
+    def seal(self, blob_id: str, file: Path, fd: int, footer: Footer) -> bool:
+        """Add the footer where `fd` stands, and give the file the blob's name: True when this made the blob, which
+        is on disk then. Raises `AlreadyExists`.
+        """
+        self.write(fd, footer.pack())
+        self.disk.fsync(fd)
+        created = _link(file, self._path(blob_id), footer)
         try:
             # Also when the blob was there already: who made it may not have come as far as this.
-            self._sync_folder(final.parent)
+            self.settle(blob_id)
         except OSError:
             if created:
-                final.unlink(missing_ok=True)
+                self._path(blob_id).unlink(missing_ok=True)
             raise
         return created
+
+    def settle(self, blob_id: str) -> None:
+        """See to it that the blob's name, or that it has none, is on disk."""
+        self.sync(self._path(blob_id).parent)
 
     def open(self, blob_id: str) -> tuple[int, StoredBlob]:
         """A descriptor for reading, and what it is. Raises `NotFound`."""
@@ -127,7 +134,7 @@ class Folder:
             path.unlink()
         except FileNotFoundError:
             raise NotFound from None
-        self._sync_folder(path.parent)
+        self.settle(blob_id)
 
     def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
         """Blobs by (shard, id)."""
@@ -152,10 +159,11 @@ class Folder:
     def _path(self, blob_id: str) -> Path:
         return self._blobs / _shard(blob_id) / blob_id
 
-    def _sync_folder(self, folder: Path) -> None:
+    def sync(self, folder: Path) -> None:
+        """See to it that the names in a folder are on disk."""
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._disk.fsync(fd)
+            self.disk.fsync(fd)
         finally:
             os.close(fd)
 

@@ -33,6 +33,16 @@ async def request_body(request: Request, stall_seconds: float) -> AsyncIterator[
         raise Malformed("The body stalled.") from None
 
 
+def declared_size(request: Request) -> int | None:
+    """What `Content-Length` says, if it is there. Raises `Malformed`."""
+    header = request.headers.get("content-length")
+    if header is None:
+        return None
+    if not (header.isascii() and header.isdigit() and len(header) < 20):
+        raise Malformed("Content-Length isn't a number of bytes.")
+    return int(header)
+
+
 def describing_headers(blob: StoredBlob) -> dict[str, str]:
     """What GET and HEAD both say about a blob."""
     return {

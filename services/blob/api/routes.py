@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from common.contracts.blob import BlobInfo, BlobList, BlobListItem
-from common.errors import Malformed
 from common.ids import new_id
 from common.web.access import callers
 from services.blob import use_cases
-from services.blob.api.bodies import BlobResponse, describing_headers, request_body
+from services.blob.api.bodies import BlobResponse, declared_size, describing_headers, request_body
 from services.blob.domain import ids
 from services.blob.domain.digests import entity_tag, parse_content_digest
 from services.blob.domain.ranges import parse_range
@@ -29,7 +28,7 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
             store,
             blob_id,
             request_body(request, stall_seconds),
-            size=_declared_size(request),
+            size=declared_size(request),
             sha256=parse_content_digest(request.headers.get("content-digest")),
             max_bytes=max_blob_bytes,
         )
@@ -76,12 +75,3 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
         return Response(BlobList(items=items, next=following).to_wire(), media_type="application/json")
 
     return router
-
-
-def _declared_size(request: Request) -> int | None:
-    header = request.headers.get("content-length")
-    if header is None:
-        return None
-    if not (header.isascii() and header.isdigit() and len(header) < 20):
-        raise Malformed("Content-Length isn't a number of bytes.")
-    return int(header)

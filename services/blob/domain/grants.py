@@ -11,6 +11,7 @@ import hmac
 import json
 from dataclasses import astuple, dataclass
 
+MIN_KEY_BYTES = 32
 _MAX_TOKEN_CHARS = 1024
 # Says what this key signs, in case it should ever sign anything else too.
 _PURPOSE = b"gristmill upload 1\n"
@@ -30,11 +31,11 @@ class Grant:
 
 
 class GrantSigner:
-    """Makes tokens and reads them. `key` is at least 32 random bytes."""
+    """Makes tokens and reads them. `key` is random, and has at least `MIN_KEY_BYTES`."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < 32:
-            raise ValueError("a key for uploads has at least 32 bytes")
+        if len(key) < MIN_KEY_BYTES:
+            raise ValueError(f"a key for uploads has at least {MIN_KEY_BYTES} bytes")
         self._key = key
 
     def token(self, grant: Grant) -> str:
