@@ -1,0 +1,130 @@
+"""A store that takes uploads, with whatever its signed URLs lead to; and a client that knows nothing but the plan."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
+from common.errors import NotFound
+from common.ids import input_blob_id, new_id
+from common.web.serve import Readiness
+from deploy.local.mongod import free_port
+from services.blob.app import Storage, make_app, open_storage
+from services.blob.domain.uploads import PART_BYTES
+from services.blob.ports import BlobStore, UploadStore
+from services.blob.settings import Settings
+from tests.fakes.keys import upload_key_file, verifier
+from tests.integration.serving import serving
+
+# Four parts, the last of them short, and no two alike.
+LONG = random.Random(1).randbytes(3 * PART_BYTES + 5)
+SHORT = b"a short file"
+# What a store may answer to a body that hasn't the signed size, and to a URL whose upload is over.
+WRONG_SIZE = {400, 403, 411, 413}
+OVER = {403, 404, 409, 412}
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The ports, and plain HTTP."""
+
+    store: UploadStore
+    blobs: BlobStore
+    http: httpx.AsyncClient
+
+    async def plan(self, facts: UploadFacts, **wanted: Any) -> UploadPlan:
+        return await self.store.plan(UploadRequest.model_validate({"facts": facts, "expiresIn": 600, **wanted}))
+
+    async def send(self, plan: UploadPlan, url: str | None, data: bytes) -> httpx.Response:
+        assert url is not None
+        return await self.http.request(plan.method, url, content=data, headers=plan.headers)
+
+    async def send_part(self, plan: UploadPlan, data: bytes, number: int) -> CompletedPart:
+        (part,) = (part for part in plan.parts if part.number == number)
+        answer = await self.send(plan, part.url, part_of(data, number))
+        assert answer.is_success, (answer.status_code, answer.text)
+        return CompletedPart(number=number, etag=answer.headers["etag"])
+
+    async def send_all(self, facts: UploadFacts, data: bytes) -> list[CompletedPart]:
+        """The whole file; the parts that were answered."""
+        plan = await self.plan(facts)
+        if plan.kind == "multipart":
+            return await asyncio.gather(*(self.send_part(plan, data, part.number) for part in plan.parts))
+        answer = await self.send(plan, plan.url, data)
+        assert answer.is_success, (answer.status_code, answer.text)
+        return []
+
+    async def ended(self, facts: UploadFacts, parts: Sequence[CompletedPart] = ()) -> UploadStatus:
+        """What the upload came to, once it has been verified."""
+        status = await self.store.complete(facts, parts)
+        async with asyncio.timeout(30):
+            while status.state == "VERIFYING":
+                await asyncio.sleep(0.01)  # a store tells nobody; front asks like this, only less often
+                status = await self.store.status(facts)
+        return status
+
+    async def is_absent(self, facts: UploadFacts) -> bool:
+        try:
+            await self.blobs.stat(facts.id)
+        except NotFound:
+            return True
+        return False
+
+    async def read(self, facts: UploadFacts) -> bytes:
+        opened = await self.blobs.open(facts.id)
+        try:
+            return b"".join([chunk async for chunk in opened.read(0, opened.blob.size - 1)])
+        finally:
+            opened.close()
+
+
+def part_of(data: bytes, number: int) -> bytes:
+    return data[(number - 1) * PART_BYTES : number * PART_BYTES]
+
+
+def facts_of(data: bytes, *, announced: bytes | None = None, digest: bool = True) -> UploadFacts:
+    """A new upload of `data`; the digest that is announced may be that of other bytes, or none."""
+    sha256 = hashlib.sha256(data if announced is None else announced).hexdigest() if digest else None
+    return UploadFacts(
+        id=input_blob_id(new_id()),
+        size=len(data),
+        sha256=sha256,
+        media_type="application/pdf",
+        name="Größe \u202e a/../b.pdf",
+        tenant="acme",
+        subject="alice@example.org",
+    )
+
+
+def filesystem_settings(folder: Path, port: int, **settings: Any) -> Settings:
+    return Settings(
+        callers_dir=folder,
+        data_dir=folder / "data",
+        upload_key_file=upload_key_file(folder),
+        public_url=f"http://127.0.0.1:{port}",
+        **{"min_free_bytes": 0, **settings},
+    )
+
+
+@asynccontextmanager
+async def served(storage: Storage, settings: Settings, port: int) -> AsyncIterator[Uploads]:
+    """The uploads of a storage that is open, with its data plane (if it has one) on that port."""
+    assert storage.uploads
+    app = make_app(storage, verifier("blob"), settings, Readiness())
+    async with serving(app, port=port), httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        yield Uploads(storage.uploads, storage.blobs, http)
+
+
+@asynccontextmanager
+async def filesystem_uploads(folder: Path) -> AsyncIterator[Uploads]:
+    port = free_port()
+    settings = filesystem_settings(folder, port)
+    async with open_storage(settings) as storage, served(storage, settings, port) as uploads:
+        yield uploads
