@@ -38,7 +38,7 @@ class TestBucket:
     @asynccontextmanager
     async def open_store(self, **changes: Any) -> AsyncIterator[S3BlobStore]:
         options = replace(self.options, **changes)
-        async with open_s3_store(options, max_blob_bytes=2**40, session=self.session) as store:
+        async with open_s3_store(options, max_blob_bytes=2**35, session=self.session) as store:
             yield store
 
     async def unfinished_uploads(self) -> list[str]:

@@ -21,6 +21,7 @@ Trade-offs
     - The store has to keep `If-None-Match: *`, on PUT and on CompleteMultipartUpload.
     - Retries and their budget are botocore's. A write whose outcome can't be learned is `Unavailable`, and its bytes
       may still become visible, whole: the retry finds them, and is told that they are there already.
+    - An object without a fitting footer is not a blob, as a file isn't: logged as `blob.corrupt`, listed, deletable.
     - Two deletes of one blob at once may both succeed.
     - A delete lets a download go on that has begun, as far as the store does. A range is asked for when it is read.
 """
@@ -33,12 +34,13 @@ from datetime import UTC, datetime, timedelta
 
 from aiobotocore.session import AioSession
 
-from common.errors import NotFound, StorageFull
+from common.errors import NotFound, StorageFull, Unavailable
+from common.logging import get_logger
 from services.blob.adapters.footer import FOOTER_BYTES
 from services.blob.adapters.s3_bucket import Bucket, S3Options, calling, open_bucket
-from services.blob.adapters.s3_read import BLOBS, TAIL_BYTES, OpenObject, closed_on_failure, read_tail
+from services.blob.adapters.s3_read import BLOBS, TAIL_BYTES, OpenObject, Tail, closed_on_failure, read_tail
 from services.blob.adapters.s3_write import StagedObject
-from services.blob.ports import ListedBlob, OpenBlob, StagedBlob, StoredBlob
+from services.blob.ports import CorruptBlob, ListedBlob, OpenBlob, StagedBlob, StoredBlob
 
 MIN_PART_BYTES = 8 * 1024 * 1024
 MAX_PART_BYTES = 5 * 1024**3
@@ -46,6 +48,8 @@ MAX_PARTS = 10_000
 PAGE_KEYS = 1_000
 THREADS = 4
 SWEEP_SECONDS = 240.0
+
+log = get_logger()
 
 
 @asynccontextmanager
@@ -77,13 +81,13 @@ class S3BlobStore:
             await asyncio.shield(asyncio.create_task(staged.discard()))
 
     async def open(self, blob_id: str) -> OpenBlob:
-        opened = OpenObject(self._bucket, self._executor, await read_tail(self._bucket, blob_id, TAIL_BYTES))
+        opened = OpenObject(self._bucket, self._executor, await self._tail(blob_id, TAIL_BYTES))
         async with closed_on_failure(opened):
             await opened.begin()
         return opened
 
     async def stat(self, blob_id: str) -> StoredBlob:
-        return (await read_tail(self._bucket, blob_id)).blob
+        return (await self._tail(blob_id)).blob
 
     async def delete(self, blob_id: str) -> None:
         async with calling():
@@ -122,8 +126,18 @@ class S3BlobStore:
         return swept
 
     async def check(self) -> None:
-        async with calling():
-            await self._bucket.client.head_bucket(Bucket=self._bucket.name)
+        try:
+            async with calling():
+                await self._bucket.client.head_bucket(Bucket=self._bucket.name)
+        except NotFound:
+            raise Unavailable("There is no such bucket.") from None
+
+    async def _tail(self, blob_id: str, data_bytes: int = 0) -> Tail:
+        try:
+            return await read_tail(self._bucket, blob_id, data_bytes)
+        except CorruptBlob as error:
+            log.error("blob.corrupt", blob=blob_id, reason=str(error))
+            raise NotFound from None
 
     async def _sweep(self, key: str, upload_id: str, before: datetime) -> bool:
         """Abort an upload unless a part came since."""

@@ -34,7 +34,7 @@ log = get_logger()
 
 
 class PreconditionFailed(Exception):  # noqa: N818 - S3's word
-    """`If-None-Match` or `If-Match` did not hold, or another conditional write of the same key is under way."""
+    """`If-None-Match`, `If-Match` or `Range` did not fit, or another conditional write of the same key is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _refusal(error: ClientError) -> Exception:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _MISSING:
         return NotFound()
-    if status == 412 or code == "ConditionalRequestConflict":
+    if status in (412, 416) or code == "ConditionalRequestConflict":
         return PreconditionFailed(code)
     log.error("blob.store_failed", error=code, status=status, operation=error.operation_name)
     if status == 507 or code in _FULL:

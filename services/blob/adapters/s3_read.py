@@ -37,19 +37,24 @@ class Tail:
 
 
 async def read_tail(bucket: Bucket, blob_id: str, data_bytes: int = 0) -> Tail:
-    """The footer and at most `data_bytes` of the blob before it. Raises `NotFound`."""
-    async with calling():
-        answer = await bucket.client.get_object(
-            Bucket=bucket.name, Key=BLOBS + blob_id, Range=f"bytes=-{data_bytes + FOOTER_BYTES}"
-        )
-        async with answer["Body"] as body:
-            fetched = await body.read()
+    """The footer and at most `data_bytes` of the blob before it.
+
+    Raises `NotFound`, and `CorruptBlob` for an object that has no footer that fits.
+    """
+    try:
+        async with calling():
+            answer = await bucket.client.get_object(
+                Bucket=bucket.name, Key=BLOBS + blob_id, Range=f"bytes=-{data_bytes + FOOTER_BYTES}"
+            )
+            async with answer["Body"] as body:
+                fetched = await body.read()
+    except PreconditionFailed:  # an empty object has no last bytes
+        raise CorruptBlob("The object is empty.") from None
     # A store that was asked for more than there is may answer with the whole, and without a range.
     whole = int(answer.get("ContentRange", "").rpartition("/")[2] or len(fetched))
     footer = unpack_footer(fetched[-FOOTER_BYTES:], whole)
     if footer is None:
-        log.error("blob.corrupt", blob=blob_id, reason="The object has no footer that fits.")
-        raise NotFound
+        raise CorruptBlob("The object has no footer that fits.")
     blob = StoredBlob(blob_id, footer.size, footer.sha256.hex(), answer["LastModified"])
     return Tail(blob, answer["ETag"], answer.get("Metadata", {}).get("writer", ""), fetched[:-FOOTER_BYTES])
 

@@ -15,6 +15,7 @@ from services.blob.adapters.footer import Footer
 from services.blob.adapters.hashing import HashBeside
 from services.blob.adapters.s3_bucket import PART_SECONDS, Bucket, PreconditionFailed, calling
 from services.blob.adapters.s3_read import BLOBS, read_tail
+from services.blob.ports import CorruptBlob
 
 # How often a name that was taken a moment ago, and is free now, is tried again.
 MAX_TRIES = 6
@@ -76,6 +77,8 @@ class StagedObject:
                 # It was deleted since, or its writer hasn't come to its end.
                 await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * 2**number))  # noqa: S311 - jitter
                 continue
+            except CorruptBlob:  # its id stays taken until it is deleted
+                raise AlreadyExists from None
             if there.writer == self._writer:
                 return self._done()
             if (there.blob.size, there.blob.sha256) != (footer.size, footer.sha256.hex()):
