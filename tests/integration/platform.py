@@ -27,6 +27,7 @@ from common.contracts.job import RunStatus
 from common.errors import Unavailable
 from common.mongo import connect
 from common.web.serve import Readiness
+from deploy.local.mongod import free_port
 from services.blob import app as blob_app
 from services.blob.settings import Settings as BlobSettings
 from services.front import app as front_app
@@ -177,9 +178,13 @@ async def open_platform(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         blob_settings = BlobSettings(
-            callers_dir=callers, data_dir=folder / "blobs", upload_key_file=keys.upload_key_file(folder)
+            callers_dir=callers,
+            data_dir=folder / "blobs",
+            upload_key_file=keys.upload_key_file(folder),
+            port=free_port(),
         )
-        blob_url = await enter(serving(await enter(blob_app.open_app(blob_settings, Readiness()))))
+        blob = await enter(blob_app.open_app(blob_settings, Readiness()))
+        blob_url = await enter(serving(blob, port=blob_settings.port))
         reports = Reports()
         job_settings = JobSettings(
             callers_dir=callers,
@@ -198,14 +203,14 @@ async def open_platform(
             http = await enter(open_http("http://job", transport=httpx.ASGITransport(job)))
             return JobClient(ServiceHttp(http, keys.signer(caller), "job"))
 
-        blob = await enter(open_blob_client(blob_url, keys.signer("front")))
-        to_blob, to_job = Outage(blob), Outage(await job_client("front"))
+        blob_client = await enter(open_blob_client(blob_url, keys.signer("front")))
+        to_blob, to_job = Outage(blob_client), Outage(await job_client("front"))
         core = await enter(front_app.open_core(settings, blobs=to_blob, runs=to_job))
         public, internal = await enter(front_app.open_apps(settings, Readiness(), core))
         internal_http = await enter(open_http("http://front", transport=httpx.ASGITransport(internal)))
         reports.front = FrontClient(ServiceHttp(internal_http, keys.signer("job"), "front"))
 
-        platform = Platform(public, settings, core, blob, to_blob, to_job, reports)
+        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports)
         if processor:
             await enter(_processor(folder, key_folder, await job_client("processor"), blob_url))
             await _offered(platform)

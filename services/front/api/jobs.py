@@ -51,7 +51,7 @@ Read = Annotated[ReadJob, Depends(_read)]
     "/job",
     status_code=201,
     response_model=JobCreated | JobStatusView,
-    responses=docs.problems(400, 401, 413, 415, 422, 503, 507),
+    responses=docs.problems(400, 401, 413, 415, 422, 502, 503, 507),
     openapi_extra=docs.CREATE_BODIES,
     summary="Create a job from a file",
 )

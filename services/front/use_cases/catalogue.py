@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.contracts.job import OfferedProcessor
 from common.errors import Invalid, Problem, Unavailable
+from common.logging import get_logger
 from services.front.domain.params import ParameterSchema
 from services.front.ports import OfferStore, Runs
+
+log = get_logger()
 
 FRESH_SECONDS = 5.0
 UNKNOWN_FRESH_SECONDS = 1.0
@@ -65,7 +68,16 @@ class Catalogue:
                 await self._store.save_offers(offers)
         self._asked_at = time.monotonic()
         if offers is not None:
-            self._entries = {offer.name: CatalogueEntry(offer, ParameterSchema(offer.params)) for offer in offers}
+            self._entries = dict(_usable(offers))
+
+
+def _usable(offers: Sequence[OfferedProcessor]) -> Iterator[tuple[str, CatalogueEntry]]:
+    for offer in offers:
+        try:
+            yield offer.name, CatalogueEntry(offer, ParameterSchema(offer.params))
+        except ValueError as error:
+            # One processor with a broken schema must not take the others along.
+            log.error("catalogue.bad_schema", processor=offer.name, error=str(error)[:500])
 
 
 def _lasting(offer: OfferedProcessor) -> dict[str, object]:
