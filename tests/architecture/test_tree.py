@@ -10,6 +10,8 @@ FOLDERS = ("libs", "services", "deploy", "tests", "benchmarks")
 MOST_LINES = 400
 # `use_cases` may be a module where the use cases are few.
 LAYERS = ("__main__", "app", "settings", "api", "use_cases", "ports", "domain", "adapters")
+# Further commands of a service, beside its own start.
+COMMANDS = {"tracker", "setup"}
 SERVERS = ("front", "blob", "job")
 
 
@@ -34,7 +36,7 @@ def test_files_are_short_as_a_rule() -> None:
 @pytest.mark.parametrize("service", SERVERS)
 def test_every_server_has_the_same_parts(service: str) -> None:
     parts = {path.stem for path in (ROOT / "services" / service).iterdir()} - {"__init__", "__pycache__"}
-    assert parts - {"tracker"} == set(LAYERS)
+    assert parts - COMMANDS == set(LAYERS)
 
 
 def test_the_processor_has_its_own() -> None:
