@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.measure import Effort, Goal, Measure, Sample, Section, alternate, say
+from benchmarks.measure import Effort, Goal, Measure, Sample, Section, alternate, measured_by, say
 from benchmarks.report import printed
 from deploy.local.sample import draw
 
@@ -77,10 +77,5 @@ async def _measure(command: list[str], processes: int) -> Sample:
 
 
 async def _one(command: list[str], core: int) -> Sample:
-    pinned = ["taskset", "-c", str(core), *command] if shutil.which("taskset") else command
-    process = await asyncio.create_subprocess_exec(*pinned, stdout=asyncio.subprocess.PIPE)
-    printed_, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}.")
-    sample: Sample = json.loads(printed_.decode().splitlines()[-1])
-    return sample
+    pinned = ["taskset", "-c", str(core)] if shutil.which("taskset") else []
+    return await measured_by(*pinned, *command)

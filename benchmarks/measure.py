@@ -1,6 +1,9 @@
 """Sides measured in turn, so that what disturbs the machine disturbs them alike; then medians and their ratios."""
 
+import asyncio
+import json
 import math
+import os
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +95,18 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
     return [line(heading), line(["-" * width for width in widths]), *map(line, rows)]
+
+
+async def measured_by(*command: str, **variables: str) -> Sample:
+    """What a process says in its last line: figures, as JSON. Raises `RuntimeError` when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
+    sample: Sample = json.loads(said.decode().splitlines()[-1])
+    return sample
 
 
 async def alternate(sides: Mapping[str, Measure], effort: Effort) -> dict[str, Result]:

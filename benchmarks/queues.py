@@ -1,7 +1,6 @@
 """taskiq and Celery, each with one worker process, over a Redis of Debian's."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.measure import Sample, say
+from benchmarks.measure import Sample, measured_by, say
 from benchmarks.report import printed
 from deploy.local import mongod
 from deploy.local.supervisor import Process, Supervisor
@@ -31,15 +30,8 @@ class RivalQueue:
 
     async def round(self, count: int, submitters: int, idle: int) -> Sample:
         """As `Submitter.round`."""
-        process = await asyncio.create_subprocess_exec(
-            self.python, "-m", self.module, str(count), str(submitters), str(idle),
-            env=self.environment, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        said, _ = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{self.module} ended with {process.returncode}.")
-        sample: Sample = json.loads(said.decode().splitlines()[-1])
-        return sample
+        numbers = map(str, (count, submitters, idle))
+        return await measured_by(self.python, "-m", self.module, *numbers, **self.environment)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.measure import Effort, Goal, Measure, Section, alternate
+from benchmarks.measure import Effort, Goal, Measure, Section, alternate, measured_by
 from benchmarks.peers import MissingPeerError
 from benchmarks.queues import CELERY, TASKIQ, rival_queues, versions
 from benchmarks.submitter import Submitter, listening
@@ -20,6 +20,7 @@ RUNS = 2_000
 IDLE_RUNS = 200
 SUBMITTERS = 64
 JOB, BEATS = "Gristmill: job", "the same, each run `started`"
+ALONE = "job's queue alone, in one process"
 # What the two claimers take, so that one job process can serve both sides.
 PROCESSORS = {JOB: "nothing", BEATS: "nothing-started"}
 
@@ -32,15 +33,18 @@ async def run(effort: Effort, folder: Path) -> Section:
         f"{runs:,} runs a round, by {SUBMITTERS} submitters at once and one worker process; then {idle} single ones, "
         "each after the last has ended. job: one process over its HTTP API, MongoDB with majority and journal, fences "
         "and leases by the server's clock; a claimer with 4 long polls of up to 16 runs each, whose complete carries "
-        "the next claim; done is when job has told front. taskiq (list broker) and Celery (prefork, 1 process): Redis "
-        "with its default settings, which don't wait for the disk; done is when Redis has the result.",
+        "the next claim; done is when job has told front. The queue alone: no HTTP, no tokens, no reports. taskiq "
+        "(list broker) and Celery (prefork, 1 process): Redis with its default settings, which don't wait for the "
+        "disk; done is when Redis has the result.",
         {"rate": "runs/s", "submits": "submits/s", "p50": "p50 of one, ms", "p99": "p99 of one, ms"},
     )
     async with AsyncExitStack() as stack:
-        submitter = await stack.enter_async_context(_job(folder / "job"))
+        submitter, uri = await stack.enter_async_context(_job(folder / "job"))
         sides: dict[str, Measure] = {
             side: partial(submitter.round, processor, runs, SUBMITTERS, idle) for side, processor in PROCESSORS.items()
         }
+        numbers = map(str, (runs, SUBMITTERS, idle))
+        sides[ALONE] = partial(measured_by, sys.executable, "-m", "benchmarks.queue_alone", uri, *numbers)
         try:
             queues = await stack.enter_async_context(rival_queues(folder))
             sides |= {name: partial(queue.round, runs, SUBMITTERS, idle) for name, queue in queues.items()}
@@ -65,8 +69,8 @@ def _compare(section: Section) -> None:
 
 
 @asynccontextmanager
-async def _job(data: Path) -> AsyncIterator[Submitter]:
-    """One job process and a claimer for either side; front is the submitter."""
+async def _job(data: Path) -> AsyncIterator[tuple[Submitter, str]]:
+    """One job process and a claimer for either side; front is the submitter. Also says where its MongoDB is."""
     port = mongod.free_port()
     async with system(data, ["job"], JOB_FRONT_URL=f"http://127.0.0.1:{port}") as up:
         key = str(up.keys.private("processor"))
@@ -78,4 +82,4 @@ async def _job(data: Path) -> AsyncIterator[Submitter]:
         async with aiohttp.ClientSession(up.job_url, connector=connector) as http:
             submitter = Submitter(http, ServiceTokenSigner.from_file("front", up.keys.private("front")))
             async with listening(submitter, port):
-                yield submitter
+                yield submitter, up.mongodb_uri

@@ -34,7 +34,7 @@ class Submitter:
 
     async def round(self, processor: str, count: int, submitters: int, idle: int) -> Sample:
         """`count` runs by so many submitters at once, in runs per second; then `idle` single ones, in milliseconds."""
-        bodies = [_new_run(processor) for _ in range(count)]
+        bodies = [new_run(processor) for _ in range(count)]
         left = iter(bodies)
         started = time.monotonic()
         ends: list[asyncio.Future[float]] = []
@@ -48,7 +48,7 @@ class Submitter:
         ended = max(await asyncio.gather(*ends))
         taken = []
         for _ in range(idle):
-            run, before = _new_run(processor), time.monotonic()
+            run, before = new_run(processor), time.monotonic()
             taken.append(await (await self._submit(run)) - before)
         return {
             "submits": count / (submitted - started),
@@ -66,7 +66,7 @@ class Submitter:
         return ended
 
 
-def _new_run(processor: str) -> RunSubmit:
+def new_run(processor: str) -> RunSubmit:
     job_id = new_id()
     source = InputRef(blob_id=input_blob_id(job_id), name="x", mimetype="text/plain", size=1, sha256="0" * 64)
     return RunSubmit(id=job_id, inputs=[source], processor=processor, params={}, tenant="bench")
