@@ -16,6 +16,7 @@ from services.blob.adapters.filesystem import open_filesystem_store
 from services.blob.adapters.filesystem_uploads import DataUrls, open_filesystem_uploads
 from services.blob.adapters.s3 import open_s3_store
 from services.blob.adapters.s3_bucket import S3Options
+from services.blob.adapters.s3_uploads import open_s3_uploads
 from services.blob.api.data import DataCors, data_routes
 from services.blob.api.routes import blob_routes
 from services.blob.api.uploads import upload_routes
@@ -55,7 +56,7 @@ class Storage:
     """What a store is to blob. One that has signed URLs of its own needs no `plane`."""
 
     blobs: BlobStore
-    uploads: UploadStore | None = None
+    uploads: UploadStore
     plane: tuple[DataPlane, GrantSigner] | None = None
 
 
@@ -63,8 +64,12 @@ class Storage:
 async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     """The store that the settings name."""
     if settings.store == "s3":
-        async with open_s3_store(s3_options(settings), max_blob_bytes=settings.max_blob_bytes) as s3:
-            yield Storage(s3)
+        options = s3_options(settings)
+        async with (
+            open_s3_store(options, max_blob_bytes=settings.max_blob_bytes) as s3,
+            open_s3_uploads(s3, options) as s3_uploads,
+        ):
+            yield Storage(s3, s3_uploads)
         return
     assert settings.data_dir is not None  # noqa: S101 - the settings have seen to it
     assert settings.upload_key_file is not None  # noqa: S101 - likewise
@@ -100,8 +105,7 @@ def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Setting
     app.include_router(
         blob_routes(storage.blobs, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
     )
-    if storage.uploads:
-        app.include_router(upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes))
+    app.include_router(upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes))
     if storage.plane:
         plane, signer = storage.plane
         app.include_router(data_routes(plane, signer, stall_seconds=settings.stall_seconds))
@@ -114,7 +118,7 @@ async def sweep_forever(storage: Storage, staging_max_age_seconds: float, upload
     while True:
         try:
             files = await storage.blobs.sweep_staging(staging_max_age_seconds)
-            uploads = await storage.uploads.sweep_uploads(upload_max_age_seconds) if storage.uploads else 0
+            uploads = await storage.uploads.sweep_uploads(upload_max_age_seconds)
         except Exception as error:  # noqa: BLE001 - a sweep that fails is tried again; the service goes on
             log.error("blob.sweep_failed", error=repr(error))
         else:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.contracts.upload import UploadPlan
+from tests.contract.s3 import TestBucket
+from tests.contract.s3_uploading import s3_uploads
 from tests.contract.uploading import (
     LONG,
     OVER,
@@ -23,10 +25,22 @@ from tests.contract.uploading import (
 PARTS = 4
 
 
-@pytest.fixture(params=["filesystem"])
-async def uploads(tmp_path: Path) -> AsyncIterator[Uploads]:
+@pytest.fixture
+async def filesystem(tmp_path: Path) -> AsyncIterator[Uploads]:
     async with filesystem_uploads(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def s3_store(s3_bucket: TestBucket) -> AsyncIterator[Uploads]:
+    async with s3_uploads(s3_bucket) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["filesystem", "s3_store"])
+def uploads(request: pytest.FixtureRequest) -> Uploads:
+    uploads: Uploads = request.getfixturevalue(request.param)
+    return uploads
 
 
 def received(plan: UploadPlan) -> list[int]:

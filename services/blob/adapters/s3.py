@@ -66,14 +66,14 @@ class S3BlobStore:
     """A `BlobStore`; the module's docstring says how."""
 
     def __init__(self, bucket: Bucket, executor: Executor, max_blob_bytes: int) -> None:
-        self._bucket = bucket
-        self._executor = executor
+        self.bucket = bucket
+        self.executor = executor
         self._max_blob_bytes = max_blob_bytes
 
     @asynccontextmanager
     async def stage(self, blob_id: str, size: int | None) -> AsyncIterator[StagedBlob]:
         part_bytes = part_size(self._max_blob_bytes if size is None else size)
-        staged = StagedObject(self._bucket, self._executor, blob_id, part_bytes)
+        staged = StagedObject(self.bucket, self.executor, blob_id, part_bytes)
         try:
             yield staged
         finally:
@@ -81,7 +81,7 @@ class S3BlobStore:
             await asyncio.shield(asyncio.create_task(staged.discard()))
 
     async def open(self, blob_id: str) -> OpenBlob:
-        opened = OpenObject(self._bucket, self._executor, await self._tail(blob_id, TAIL_BYTES))
+        opened = OpenObject(self.bucket, self.executor, await self._tail(blob_id, TAIL_BYTES))
         async with closed_on_failure(opened):
             await opened.begin()
         return opened
@@ -92,15 +92,15 @@ class S3BlobStore:
     async def delete(self, blob_id: str) -> None:
         async with calling():
             # S3 doesn't say whether there was anything to delete.
-            await self._bucket.client.head_object(Bucket=self._bucket.name, Key=BLOBS + blob_id)
-            await self._bucket.client.delete_object(Bucket=self._bucket.name, Key=BLOBS + blob_id)
+            await self.bucket.client.head_object(Bucket=self.bucket.name, Key=BLOBS + blob_id)
+            await self.bucket.client.delete_object(Bucket=self.bucket.name, Key=BLOBS + blob_id)
 
     async def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
         found: list[ListedBlob] = []
         while len(found) < limit:
             async with calling():
-                answer = await self._bucket.client.list_objects_v2(
-                    Bucket=self._bucket.name,
+                answer = await self.bucket.client.list_objects_v2(
+                    Bucket=self.bucket.name,
                     Prefix=BLOBS + prefix,
                     StartAfter=BLOBS + after,
                     MaxKeys=min(PAGE_KEYS, limit - len(found)),
@@ -117,9 +117,9 @@ class S3BlobStore:
         # By this process's clock: S3 refuses callers whose clock is off by more than a quarter of an hour.
         before = datetime.now(UTC) - timedelta(seconds=max_age_seconds)
         swept = 0
-        pages = self._bucket.client.get_paginator("list_multipart_uploads")
+        pages = self.bucket.client.get_paginator("list_multipart_uploads")
         async with calling(SWEEP_SECONDS):
-            async for page in pages.paginate(Bucket=self._bucket.name, Prefix=BLOBS):
+            async for page in pages.paginate(Bucket=self.bucket.name, Prefix=BLOBS):
                 for upload in page.get("Uploads", []):
                     if upload["Initiated"] < before:
                         swept += await self._sweep(upload["Key"], upload["UploadId"], before)
@@ -128,20 +128,20 @@ class S3BlobStore:
     async def check(self) -> None:
         try:
             async with calling():
-                await self._bucket.client.head_bucket(Bucket=self._bucket.name)
+                await self.bucket.client.head_bucket(Bucket=self.bucket.name)
         except NotFound:
             raise Unavailable("There is no such bucket.") from None
 
     async def _tail(self, blob_id: str, data_bytes: int = 0) -> Tail:
         try:
-            return await read_tail(self._bucket, blob_id, data_bytes)
+            return await read_tail(self.bucket, blob_id, data_bytes)
         except CorruptBlob as error:
             log.error("blob.corrupt", blob=blob_id, reason=str(error))
             raise NotFound from None
 
     async def _sweep(self, key: str, upload_id: str, before: datetime) -> bool:
         """Abort an upload unless a part came since."""
-        client, name = self._bucket.client, self._bucket.name
+        client, name = self.bucket.client, self.bucket.name
         try:
             async with calling():
                 pages = client.get_paginator("list_parts").paginate(Bucket=name, Key=key, UploadId=upload_id)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import random
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from io import BytesIO
@@ -20,12 +21,22 @@ from services.blob.ports import CorruptBlob
 # How often a name that was taken a moment ago, and is free now, is tried again.
 MAX_TRIES = 6
 PAUSE_SECONDS = 0.05
+COPY_BYTES = 128 * 1024 * 1024
+COPIES_AT_ONCE = 4
+MAX_COPIES = 9_999
 
 
 class StagedObject:
     """A `StagedBlob`. Holds one part in memory, and sends it when the next byte would make it too long."""
 
-    def __init__(self, bucket: Bucket, executor: Executor, blob_id: str, part_bytes: int) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        executor: Executor,
+        blob_id: str,
+        part_bytes: int,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         self._bucket = bucket
         self._executor = executor
         self._blob_id = blob_id
@@ -38,6 +49,7 @@ class StagedObject:
         self._sent: list[Any] = []
         # By this we know our own object again when the answer to a successful write was lost.
         self._writer = str(uuid4())
+        self._metadata = {**(metadata or {}), "writer": self._writer}
 
     async def write(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -53,6 +65,36 @@ class StagedObject:
     async def digest(self) -> str:
         self._sha256 = await self._hashing.digest()
         return self._sha256.hex()
+
+    async def copy(self, key: str, etag: str, size: int, sha256: bytes) -> None:
+        """Instead of any `write`: take the bytes of another object, of more than one part, inside the store.
+
+        Raises `NotFound`, and `PreconditionFailed` when the object is no longer the one with that entity tag.
+        """
+        self._size, self._sha256 = size, sha256
+        upload_id = await self._open()
+        # As many as it takes, and all alike: the footer comes after them, so none of them may be too short.
+        count = -(-size // max(COPY_BYTES, -(-size // MAX_COPIES)))
+        each = -(-size // count)
+        at_once = asyncio.Semaphore(COPIES_AT_ONCE)
+
+        async def copy_one(number: int) -> Any:
+            first = number * each
+            async with at_once, calling(PART_SECONDS):
+                answer = await self._bucket.client.upload_part_copy(
+                    Bucket=self._bucket.name,
+                    Key=BLOBS + self._blob_id,
+                    UploadId=upload_id,
+                    PartNumber=number + 1,
+                    CopySource={"Bucket": self._bucket.name, "Key": key},
+                    CopySourceIfMatch=etag,
+                    CopySourceRange=f"bytes={first}-{min(first + each, size) - 1}",
+                )
+            copied = answer["CopyPartResult"]
+            checksum = {"ChecksumSHA256": copied["ChecksumSHA256"]} if "ChecksumSHA256" in copied else {}
+            return {"PartNumber": number + 1, "ETag": copied["ETag"], **checksum}
+
+        self._sent = await asyncio.gather(*(copy_one(number) for number in range(count)))
 
     async def publish(self) -> bool:
         footer = Footer(self._size, self._sha256)
@@ -125,6 +167,21 @@ class StagedObject:
 
     async def _send_part(self) -> None:
         checksum = await self._checksum()
+        upload_id = await self._open()
+        number = len(self._sent) + 1
+        async with calling(PART_SECONDS):
+            sent = await self._bucket.client.upload_part(
+                Bucket=self._bucket.name,
+                Key=BLOBS + self._blob_id,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=self._part,
+                ChecksumSHA256=checksum,
+            )
+        self._sent.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
+        self._part = BytesIO()
+
+    async def _open(self) -> str:
         if self._upload_id is None:
             async with calling():
                 answer = await self._bucket.client.create_multipart_upload(
@@ -134,18 +191,7 @@ class StagedObject:
                     **self._properties(),
                 )
             self._upload_id = answer["UploadId"]
-        number = len(self._sent) + 1
-        async with calling(PART_SECONDS):
-            sent = await self._bucket.client.upload_part(
-                Bucket=self._bucket.name,
-                Key=BLOBS + self._blob_id,
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=self._part,
-                ChecksumSHA256=checksum,
-            )
-        self._sent.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
-        self._part = BytesIO()
+        return self._upload_id
 
     async def _checksum(self) -> str:
         """The part's SHA-256 in base64; the part is at its beginning then."""
@@ -158,6 +204,6 @@ class StagedObject:
     def _properties(self) -> dict[str, Any]:
         return {
             "ContentType": "application/octet-stream",
-            "Metadata": {"writer": self._writer},
+            "Metadata": self._metadata,
             **self._bucket.encryption,
         }

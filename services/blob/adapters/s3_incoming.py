@@ -1,0 +1,183 @@
+"""What users have sent to S3 and is no blob yet: `uploads/<id>`, or an open multipart upload of that key.
+
+Nobody reads it before it is verified. A blob is made of it by copying inside the store, with the footer after it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from common.contracts.upload import CompletedPart, UploadFacts
+from common.errors import NotFound
+from services.blob.adapters.hashing import HashBeside
+from services.blob.adapters.s3_bucket import Bucket, PreconditionFailed, calling
+from services.blob.adapters.s3_read import READ_BYTES
+from services.blob.adapters.s3_write import StagedObject
+from services.blob.domain.uploads import is_single, part, part_count, part_size
+
+UPLOADS = "uploads/"
+# S3 takes 2 KB of metadata for each object, its names included.
+MAX_LABEL_BYTES = 450
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """The object of an upload. `state` is empty, or what its verification came to."""
+
+    etag: str
+    size: int
+    state: str
+    sent_at: datetime
+
+
+def labels(facts: UploadFacts) -> dict[str, str]:
+    """Who sent it, and what it was said to be, as metadata: percent-encoded, and cut where it is too long."""
+    told = {"tenant": facts.tenant, "subject": facts.subject, "name": facts.name, "media-type": facts.media_type}
+    return {key: _label(value) for key, value in told.items()}
+
+
+def _label(text: str) -> str:
+    label = ""
+    for character in text:
+        encoded = quote(character, safe="", errors="replace")
+        if len(label) + len(encoded) > MAX_LABEL_BYTES:
+            break
+        label += encoded
+    return label
+
+
+class IncomingObjects:
+    """All that is under `uploads/`."""
+
+    def __init__(self, bucket: Bucket, executor: Executor) -> None:
+        self._bucket = bucket
+        self._executor = executor
+
+    async def look(self, upload_id: str) -> Incoming:
+        """What has arrived whole. Raises `NotFound`."""
+        async with calling():
+            head = await self._bucket.client.head_object(**self._where(upload_id))
+        state = head.get("Metadata", {}).get("state", "")
+        return Incoming(head["ETag"], head["ContentLength"], state, head["LastModified"])
+
+    async def find_multipart(self, upload_id: str) -> str:
+        """The one multipart upload that counts. Raises `NotFound`."""
+        found = await self._multiparts(upload_id)
+        if not found:
+            raise NotFound
+        return found[0]
+
+    async def open_multipart(self, facts: UploadFacts) -> str:
+        """The one multipart upload that counts, which is opened if need be."""
+        for number in range(2):
+            found = await self._multiparts(facts.id)
+            if found:
+                break
+            if number == 0:
+                async with calling():
+                    await self._bucket.client.create_multipart_upload(
+                        **self._where(facts.id), Metadata=labels(facts), **self._bucket.encryption
+                    )
+        else:
+            raise NotFound
+        return found[0]
+
+    async def parts(self, facts: UploadFacts, multipart: str) -> dict[int, str]:
+        """The entity tags of the parts that have arrived, by their numbers. Raises `NotFound`."""
+        async with calling():
+            pages = self._bucket.client.get_paginator("list_parts").paginate(
+                **self._where(facts.id), UploadId=multipart
+            )
+            listed = [item async for page in pages for item in page.get("Parts", [])]
+        count = part_count(facts.size)
+        return {
+            item["PartNumber"]: item["ETag"]
+            for item in listed
+            if item["PartNumber"] <= count and item["Size"] == part(facts.size, item["PartNumber"]).size
+        }
+
+    async def join(self, upload_id: str, multipart: str, parts: Mapping[int, str]) -> None:
+        """Make one object of the parts. Raises `NotFound` when another has, or has aborted them."""
+        joined: Any = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(parts.items())]
+        async with calling():
+            await self._bucket.client.complete_multipart_upload(
+                **self._where(upload_id), UploadId=multipart, MultipartUpload={"Parts": joined}
+            )
+
+    async def digest(self, upload_id: str, incoming: Incoming) -> bytes:
+        """Read it all for its SHA-256. Raises `NotFound` when it is another now."""
+        hashing = HashBeside(self._executor)
+        async for chunk in self._read(upload_id, incoming):
+            await hashing.update(chunk)
+        return await hashing.digest()
+
+    async def make_blob(self, facts: UploadFacts, incoming: Incoming, sha256: bytes) -> None:
+        """The verified bytes become the blob. Raises `NotFound` when they are others now, and `AlreadyExists`."""
+        each = part_size(facts.size)
+        staged = StagedObject(self._bucket, self._executor, facts.id, each, self._metadata(facts, incoming))
+        try:
+            if is_single(facts.size):
+                async for chunk in self._read(facts.id, incoming):
+                    await staged.write(chunk)
+                await staged.digest()
+            else:
+                await staged.copy(UPLOADS + facts.id, incoming.etag, incoming.size, sha256)
+            await staged.publish()
+        except PreconditionFailed:
+            raise NotFound from None
+        finally:
+            await staged.discard()
+
+    async def mark(self, upload_id: str, state: str) -> None:
+        """Put a mark in the place of the bytes. A URL of a single upload is refused because of it."""
+        async with calling():
+            await self._bucket.client.put_object(
+                **self._where(upload_id), Body=b"", Metadata={"state": state}, **self._bucket.encryption
+            )
+
+    async def remove(self, upload_id: str) -> None:
+        """Delete what has arrived, and take nothing more; nothing to delete is no fault."""
+        for multipart in await self._multiparts(upload_id):
+            try:
+                async with calling():
+                    await self._bucket.client.abort_multipart_upload(**self._where(upload_id), UploadId=multipart)
+            except NotFound:
+                pass
+        async with calling():
+            await self._bucket.client.delete_object(**self._where(upload_id))
+
+    async def _multiparts(self, upload_id: str) -> list[str]:
+        key = UPLOADS + upload_id
+        async with calling():
+            answer = await self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
+        found = [upload for upload in answer.get("Uploads", []) if upload["Key"] == key]
+        # Two requests at once may each have opened one; all then go by the first.
+        return [each["UploadId"] for each in sorted(found, key=lambda each: (each["Initiated"], each["UploadId"]))]
+
+    async def _read(self, upload_id: str, incoming: Incoming) -> AsyncIterator[bytes]:
+        try:
+            async with calling():
+                answer = await self._bucket.client.get_object(**self._where(upload_id), IfMatch=incoming.etag)
+        except PreconditionFailed:
+            raise NotFound from None
+        async with answer["Body"] as body:
+            while True:
+                async with calling():
+                    chunk = await body.read(READ_BYTES)
+                if not chunk:
+                    return
+                yield chunk
+
+    def _where(self, upload_id: str) -> Any:
+        return {"Bucket": self._bucket.name, "Key": UPLOADS + upload_id}
+
+    def _metadata(self, facts: UploadFacts, incoming: Incoming) -> dict[str, str]:
+        return {**labels(facts), "uploaded": incoming.sent_at.isoformat(timespec="seconds")}
+
+
+def same_parts(told: list[CompletedPart], there: Mapping[int, str]) -> bool:
+    """Whether the parts that a client tells of are those that are there."""
+    return {each.number: each.etag.strip('"') for each in told} == {n: etag.strip('"') for n, etag in there.items()}
