@@ -37,6 +37,8 @@ async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Proc
             cpu_seconds=settings.cpu_seconds,
             output_bytes=settings.output_bytes,
             open_files=settings.open_files,
+            max_decoded_bytes=settings.max_decoded_bytes,
+            max_decoded_ratio=settings.max_decoded_ratio,
         ),
         settings.wall_seconds,
     )

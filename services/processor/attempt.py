@@ -41,7 +41,7 @@ class Attempts:
             await self._download(source, path, lease)
             lease.phase = "RUNNING"
             file = InputFile(path, source.name, source.mimetype, source.size)
-            outputs = await self.sandbox.run(processor, file, run.params, folder)
+            outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
             return await self._upload(run, outputs, lease)
 
     async def _download(self, source: InputRef, path: Path, lease: Lease) -> None:

@@ -9,27 +9,33 @@ import resource
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from common.contracts.job import Encoding
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Processor
+from services.processor.decoding import decode
 
 RESULT_FILE = "result.json"
 WORK_FOLDER = "work"
+DECODED_FILE = "decoded"
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use: seconds of CPU, bytes of address space and of one written file, open files."""
+    """What one run may use: seconds of CPU, bytes of address space and of one written file, open files; and what an
+    input that came compressed may decode to, in bytes and as a multiple of its size."""
 
     memory_bytes: int
     cpu_seconds: int
     output_bytes: int
     open_files: int
+    max_decoded_bytes: int
+    max_decoded_ratio: int
 
 
 class ResultOutput(BaseModel):
@@ -50,12 +56,18 @@ class Result(BaseModel):
 
 
 def main(
-    processor: type[Processor[Any]], file: InputFile, params: dict[str, Any], folder: Path, limits: Limits
+    processor: type[Processor[Any]],
+    file: InputFile,
+    encoding: Encoding | None,
+    params: dict[str, Any],
+    folder: Path,
+    limits: Limits,
 ) -> None:
-    """Run one processor in this process, which ends afterwards. `folder` is the run's private one."""
+    """Run one processor in this process, which ends afterwards. `folder` is the run's private one; `encoding` is how
+    the file came compressed, if it did."""
     work = folder / WORK_FOLDER
     _confine(work, limits)
-    result = _run(processor, file, params, work)
+    result = _run(processor, file, encoding, params, work, limits)
     (folder / RESULT_FILE).write_text(result.model_dump_json())
 
 
@@ -75,16 +87,26 @@ def _confine(work: Path, limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
     for what, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.output_bytes),
+        (resource.RLIMIT_FSIZE, max(limits.output_bytes, limits.max_decoded_bytes)),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (most, most))
 
 
-def _run(processor: type[Processor[Any]], file: InputFile, params: dict[str, Any], work: Path) -> Result:
+def _run(
+    processor: type[Processor[Any]],
+    file: InputFile,
+    encoding: Encoding | None,
+    params: dict[str, Any],
+    work: Path,
+    limits: Limits,
+) -> Result:
     try:
         validated = processor.params_model.model_validate(params)
+        if encoding is not None:
+            file = _decoded(file, encoding, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
         outputs = [_described(output, work) for output in processor().process(file, validated, Context(work))]
     except ValidationError as error:
         faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
@@ -100,6 +122,13 @@ def _run(processor: type[Processor[Any]], file: InputFile, params: dict[str, Any
     if len({output.name for output in outputs}) < len(outputs):
         return Result(failure="internal", trace="Two outputs have the same name.")
     return Result(outputs=outputs)
+
+
+def _decoded(file: InputFile, encoding: Encoding, limits: Limits) -> InputFile:
+    path = file.path.with_name(DECODED_FILE)
+    size = decode(file.path, path, encoding, max_bytes=limits.max_decoded_bytes, max_ratio=limits.max_decoded_ratio)
+    file.path.unlink()
+    return replace(file, path=path, size=size)
 
 
 def _described(output: Output, work: Path) -> ResultOutput:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from common.contracts.job import Encoding
 from common.logging import get_logger
 from gristmill import InputFile, Output, Processor
 from services.processor import child
@@ -64,13 +65,19 @@ class Sandbox:
             forkserver.ensure_running()
 
     async def run(
-        self, processor: type[Processor[Any]], file: InputFile, params: dict[str, Any], folder: Path
+        self,
+        processor: type[Processor[Any]],
+        file: InputFile,
+        params: dict[str, Any],
+        folder: Path,
+        encoding: Encoding | None = None,
     ) -> list[Output]:
-        """The outputs, all of them regular files under `folder`. Raises `RunFailed`; cancelled, it kills the child."""
+        """The outputs, all of them regular files under `folder`. With an `encoding`, the file is decoded first, by the
+        child. Raises `RunFailed`; cancelled, it kills the child."""
         work = folder / child.WORK_FOLDER
         work.mkdir(mode=0o700)
         process = get_context("forkserver").Process(
-            target=child.main, args=(processor, file, params, folder, self.limits), daemon=True
+            target=child.main, args=(processor, file, encoding, params, folder, self.limits), daemon=True
         )
         with _clean_environment():
             process.start()

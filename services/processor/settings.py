@@ -33,6 +33,12 @@ class Settings(ProcessSettings):
     )
     output_bytes: int = Field(2 * 2**30, ge=2**20, description="Size of the largest file that a run may write.")
     open_files: int = Field(256, ge=32, description="Files that one run's process may have open.")
+    max_decoded_bytes: int = Field(
+        5 * 2**30, ge=2**20, description="Size of the largest file that a compressed input may decode to."
+    )
+    max_decoded_ratio: int = Field(
+        1000, ge=1, description="How many times its own size a compressed input may decode to; 16 MiB it always may."
+    )
     heartbeat_seconds: float = Field(10, gt=0, description="How often a run's lease is renewed.")
     offer_seconds: float = Field(30, gt=0, description="How often job is told what this process can run.")
     claim_wait_seconds: float = Field(20, ge=0, le=60, description="How long job may hold a claim until a run comes.")

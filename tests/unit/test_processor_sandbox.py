@@ -1,21 +1,36 @@
 """The sandbox with the real processors in real child processes."""
 
+import hashlib
 import io
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from common.contracts.job import Encoding
 from gristmill import InputFile
 from services.processor import registry
 from services.processor.child import Limits
 from services.processor.sandbox import RunFailed, Sandbox
+from tests.fakes.encodings import ENCODE
+from tests.fakes.processors import Scripted
 
 MIB = 2**20
 
 
-def sandbox(memory_bytes: int) -> Sandbox:
-    limits = Limits(memory_bytes=memory_bytes, cpu_seconds=60, output_bytes=2**30, open_files=256)
+def sandbox(memory_bytes: int, **others: int) -> Sandbox:
+    limits = Limits(
+        **{
+            "memory_bytes": memory_bytes,
+            "cpu_seconds": 60,
+            "output_bytes": 2**30,
+            "open_files": 256,
+            "max_decoded_bytes": 2**30,
+            "max_decoded_ratio": 1000,
+            **others,
+        }
+    )
     return Sandbox(limits, wall_seconds=60)
 
 
@@ -44,6 +59,47 @@ async def test_a_picture_that_needs_too_much_memory_is_told_from_a_broken_one(
     with pytest.raises(RunFailed) as failed:
         await sandbox(memory_bytes).run(processor, picture(tmp_path, 9000, 6000), {}, tmp_path)
     assert failed.value.type == "resource-limit"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "bzip2", "xz", "zstd"])
+async def test_a_compressed_input_may_be_larger_than_the_memory_of_its_process(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    size = 256 * MIB
+    (tmp_path / "input").write_bytes(ENCODE[encoding](bytes(size)))
+    file = InputFile(tmp_path / "input", "zeros", "application/octet-stream", (tmp_path / "input").stat().st_size)
+    small = sandbox(200 * MIB, max_decoded_ratio=10**7)
+    outputs = await small.run(registry.installed()["checksum"], file, {}, tmp_path, encoding)
+    found = json.loads(outputs[0].path.read_text())
+    assert found["size"] == size
+    assert found["digest"] == hashlib.sha256(bytes(size)).hexdigest()
+    assert not (tmp_path / "input").exists(), "what was decoded isn't kept twice"
+
+
+async def test_what_an_input_decodes_to_has_a_limit_of_its_own_beside_that_of_outputs(tmp_path: Path) -> None:
+    processor = registry.installed()["checksum"]
+    path = tmp_path / "input"
+    path.write_bytes(ENCODE["gzip"](bytes(32 * MIB)))
+    file = InputFile(path, "zeros", "application/octet-stream", path.stat().st_size)
+    confined = sandbox(500 * MIB, max_decoded_bytes=32 * MIB - 1, max_decoded_ratio=10**4)
+    with pytest.raises(RunFailed) as failed:
+        await confined.run(processor, file, {}, tmp_path, "gzip")
+    assert failed.value.type == "limit"
+    (tmp_path / "work").rmdir()
+    confined = sandbox(500 * MIB, output_bytes=MIB, max_decoded_bytes=32 * MIB, max_decoded_ratio=10**4)
+    assert await confined.run(processor, file, {}, tmp_path, "gzip")
+
+
+async def test_the_limit_of_outputs_is_back_once_the_input_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(ENCODE["gzip"](b"hello"))
+    file = InputFile(path, "a.txt", "text/plain", path.stat().st_size)
+    confined = sandbox(500 * MIB, output_bytes=MIB, max_decoded_bytes=32 * MIB)
+    with pytest.raises(RunFailed) as failed:
+        await confined.run(Scripted, file, {"act": "fill"}, tmp_path, "gzip")
+    assert failed.value.type == "resource-limit"
+    (written,) = (tmp_path / "work").iterdir()
+    assert written.stat().st_size == MIB
 
 
 def test_installed_processors_are_offered_with_a_schema_that_a_query_string_can_follow() -> None:

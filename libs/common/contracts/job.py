@@ -1,7 +1,7 @@
 """What job says and hears. A run is job's side of a job, and has the same id."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from common.contracts import Timestamp, Wire
 MAX_IDS = 1_000
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Detail = Annotated[str, Field(max_length=2_000)]
+Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
+"""How a file came compressed: an HTTP content coding, or one more of the kind. It is kept so, and decoded when read."""
 
 
 class RunState(StrEnum):
@@ -22,13 +24,17 @@ class RunState(StrEnum):
 
 
 class InputRef(Wire):
-    """An input in blob. The file name is a label; it never reaches a path."""
+    """An input in blob. The file name is a label; it never reaches a path.
+
+    With an `encoding`, `size` and `sha256` are of the bytes as they came, and `mimetype` is that of the decoded file.
+    """
 
     blob_id: str
     name: str
     mimetype: str
     size: int
     sha256: str
+    encoding: Encoding | None = None
 
 
 class OutputInfo(Wire):
