@@ -6,13 +6,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import images, report, round_trip, status
+from benchmarks import images, public_api, report, round_trip, status
 from benchmarks.measure import Effort, Section, say
 from common.web.serve import new_loop
 
 BENCHES: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {
     "status": status.run,
     "round-trip": round_trip.run,
+    "public": public_api.run,
     "images": images.run,
 }
 
