@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from common.errors import NotFound
 from common.ids import input_blob_id, new_id
 from common.web.serve import Readiness
 from deploy.local.mongod import free_port
+from services.blob.adapters.filesystem import FilesystemBlobStore, open_filesystem_store
+from services.blob.adapters.filesystem_uploads import DataUrls, FilesystemUploads, open_filesystem_uploads
+from services.blob.adapters.folder import Disk
 from services.blob.app import Storage, make_app, open_storage
+from services.blob.domain.grants import Grant, GrantSigner
 from services.blob.domain.uploads import PART_BYTES
 from services.blob.ports import BlobStore, UploadStore
 from services.blob.settings import Settings
@@ -25,6 +30,7 @@ from tests.integration.serving import serving
 
 # Four parts, the last of them short, and no two alike.
 LONG = random.Random(1).randbytes(3 * PART_BYTES + 5)
+WHOLE = [1, 2, 3, 4]
 SHORT = b"a short file"
 # What a store may answer to a body that hasn't the signed size, and to a URL whose upload is over.
 WRONG_SIZE = {400, 403, 411, 413}
@@ -128,3 +134,63 @@ async def filesystem_uploads(folder: Path) -> AsyncIterator[Uploads]:
     settings = filesystem_settings(folder, port)
     async with open_storage(settings) as storage, served(storage, settings, port) as uploads:
         yield uploads
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The uploads of a folder, without HTTP in between."""
+
+    store: FilesystemBlobStore
+    uploads: FilesystemUploads
+
+    async def plan(self, facts: UploadFacts) -> UploadPlan:
+        return await self.uploads.plan(UploadRequest(facts=facts, expires_in=600))
+
+    async def received(self, facts: UploadFacts) -> list[int]:
+        return [part.number for part in (await self.plan(facts)).parts if part.received]
+
+    async def send(self, facts: UploadFacts, number: int, data: bytes = LONG, *, sha256: str | None = None) -> str:
+        part = part_of(data, number)
+        return await self.uploads.receive(grant_of(facts, number), in_chunks(part), sha256)
+
+    async def completed(self, facts: UploadFacts) -> None:
+        """Wait until the blob is there, and ask nothing about the upload."""
+        async with asyncio.timeout(20):
+            while not await self.is_there(facts):  # noqa: ASYNC110 - a store tells nobody
+                await asyncio.sleep(0.01)
+
+    async def is_there(self, facts: UploadFacts) -> bool:
+        try:
+            await self.store.stat(facts.id)
+        except NotFound:
+            return False
+        return True
+
+    async def read(self, facts: UploadFacts) -> bytes:
+        opened = await self.store.open(facts.id)
+        try:
+            return b"".join([chunk async for chunk in opened.read(0, facts.size - 1)])
+        finally:
+            opened.close()
+
+
+@asynccontextmanager
+async def opened(root: Path, disk: Disk | None = None, min_free_bytes: int = 0) -> AsyncIterator[Opened]:
+    urls = DataUrls("http://blob.example", GrantSigner(b"k" * 32))
+    async with (
+        open_filesystem_store(root, disk=disk, min_free_bytes=min_free_bytes) as store,
+        open_filesystem_uploads(store, urls) as uploads,
+    ):
+        yield Opened(store, uploads)
+
+
+def grant_of(facts: UploadFacts, number: int | None) -> Grant:
+    size = facts.size if number is None else len(part_of(LONG, number))
+    return Grant(facts.id, number, size, int(time.time()) + 600)
+
+
+async def in_chunks(data: bytes, then: Exception | None = None) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 260_000):
+        yield data[start : start + 260_000]
+    if then is not None:
+        raise then

@@ -100,6 +100,7 @@ class FilesystemUploads:
                 if not look.received:
                     self._store.check_room(facts.size + FOOTER_BYTES)
                 self._folder.open(facts)
+                look = self._folder.look(facts)  # it may have become complete since
             return look
 
         return self._plan(request, await self._in_thread(open_and_look))

@@ -58,9 +58,12 @@ class UploadFolder:
         if kept is None:
             return Look(UploadStatus(id=facts.id, state="OPEN"))
         path = self._path(facts.id)
+        received = frozenset() if is_single(facts.size) else _received(path)
+        # Only now: records are removed after a mismatch was noted, and after the folder has lost its name.
         if (path / "mismatch").exists():
             return Look(UploadStatus(id=facts.id, state="MISMATCH"))
-        received = frozenset() if is_single(facts.size) else _received(path)
+        if not path.exists():
+            return self.look(facts)
         whole = not is_single(facts.size) and len(received) == part_count(facts.size)
         return Look(UploadStatus(id=facts.id, state="VERIFYING" if whole else "OPEN"), received)
 
