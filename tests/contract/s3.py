@@ -52,6 +52,8 @@ class TestBucket:
     async def empty(self) -> None:
         for key in await self.keys():
             await self.client.delete_object(Bucket=self.name, Key=key)
+        for upload in (await self.client.list_multipart_uploads(Bucket=self.name)).get("Uploads", []):
+            await self.client.abort_multipart_upload(Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 def options_for(seaweed: Seaweed, bucket: str) -> S3Options:

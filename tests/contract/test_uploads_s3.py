@@ -1,0 +1,112 @@
+"""What only uploads to S3 can be put through: a process that dies between steps, two at once, its limits."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from urllib.parse import unquote
+
+import pytest
+
+from common.errors import Invalid
+from services.blob.adapters.s3_incoming import MAX_LABEL_BYTES, labels
+from services.blob.adapters.s3_uploads import MAX_URL_SECONDS
+from tests.contract.s3 import TestBucket
+from tests.contract.s3_uploading import s3_uploads
+from tests.contract.uploading import LONG, SHORT, Uploads, facts_of
+
+LABELS = ("tenant", "subject", "name", "media_type")
+
+
+@pytest.fixture
+async def uploads(s3_bucket: TestBucket) -> AsyncIterator[Uploads]:
+    async with s3_uploads(s3_bucket) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("data", [SHORT, LONG], ids=["single", "multipart"])
+async def test_the_object_says_who_sent_it(uploads: Uploads, s3_bucket: TestBucket, data: bytes) -> None:
+    facts = facts_of(data)
+    await uploads.ended(facts, await uploads.send_all(facts, data))
+    metadata = (await s3_bucket.client.head_object(Bucket=s3_bucket.name, Key=f"blobs/{facts.id}"))["Metadata"]
+    told = {key: unquote(metadata[key]) for key in ("tenant", "subject", "name", "media-type")}
+    expected = (facts.tenant, facts.subject, facts.name, facts.media_type)
+    assert tuple(told.values()) == expected
+    assert metadata["uploaded"]
+
+
+def test_labels_fit_into_an_objects_metadata() -> None:
+    facts = facts_of(SHORT).model_copy(update=dict.fromkeys(LABELS, "\U0001f600" * 250))
+    assert sum(len(key) + len(value) for key, value in labels(facts).items()) < 2048 - 100
+    assert all(unquote(value, errors="strict") for value in labels(facts).values())
+    assert all(len(value) <= MAX_LABEL_BYTES and value.isascii() for value in labels(facts).values())
+
+
+async def test_urls_lead_to_the_public_endpoint_and_last_seven_days_at_most(s3_bucket: TestBucket) -> None:
+    options = replace(s3_bucket.options, public_endpoint="https://files.example.org")
+    async with s3_uploads(replace(s3_bucket, options=options)) as uploads:
+        for data in (SHORT, LONG):
+            plan = await uploads.plan(facts_of(data), expiresIn=2 * MAX_URL_SECONDS)
+            for url in (plan.url, *(part.url for part in plan.parts)):
+                assert url is None or url.startswith("https://files.example.org/")
+            assert plan.expires_at.timestamp() <= time.time() + MAX_URL_SECONDS
+
+
+async def test_what_a_process_left_after_joining_the_parts_is_finished_by_the_next(
+    uploads: Uploads, s3_bucket: TestBucket
+) -> None:
+    facts = facts_of(LONG)
+    await uploads.send_all(facts, LONG)
+    key = f"uploads/{facts.id}"
+    (upload,) = (await s3_bucket.client.list_multipart_uploads(Bucket=s3_bucket.name))["Uploads"]
+    listed = await s3_bucket.client.list_parts(Bucket=s3_bucket.name, Key=key, UploadId=upload["UploadId"])
+    await s3_bucket.client.complete_multipart_upload(
+        Bucket=s3_bucket.name,
+        Key=key,
+        UploadId=upload["UploadId"],
+        MultipartUpload={"Parts": [{"PartNumber": p["PartNumber"], "ETag": p["ETag"]} for p in listed["Parts"]]},
+    )
+    assert await uploads.is_absent(facts)
+    assert (await uploads.ended(facts)).state == "COMPLETE"
+    assert await uploads.read(facts) == LONG
+    assert await s3_bucket.keys() == [f"blobs/{facts.id}"]
+
+
+@pytest.mark.parametrize("data", [SHORT, LONG], ids=["single", "multipart"])
+async def test_processes_that_finish_one_upload_at_once_agree(s3_bucket: TestBucket, data: bytes) -> None:
+    async with AsyncExitStack() as stack:
+        several = [await stack.enter_async_context(s3_uploads(s3_bucket)) for _ in range(3)]
+        facts = facts_of(data)
+        await several[0].send_all(facts, data)
+        ended = await asyncio.gather(*(each.ended(facts) for each in several))
+        assert {status.state for status in ended} == {"COMPLETE"}
+        assert await several[0].read(facts) == data
+    assert await s3_bucket.unfinished_uploads() == []
+
+
+async def test_plans_made_at_once_are_of_one_upload(uploads: Uploads, s3_bucket: TestBucket) -> None:
+    facts = facts_of(LONG)
+    plans = await asyncio.gather(*(uploads.plan(facts) for _ in range(4)))
+    first = await uploads.plan(facts)
+    parts = [await uploads.send_part(first, LONG, part.number) for part in first.parts]
+    assert (await uploads.ended(facts, parts)).state == "COMPLETE"
+    assert {plan.state for plan in plans} == {"OPEN"}
+    assert await s3_bucket.unfinished_uploads() == []
+
+
+async def test_other_parts_than_those_that_arrived_are_refused(uploads: Uploads) -> None:
+    facts = facts_of(LONG)
+    parts = await uploads.send_all(facts, LONG)
+    with pytest.raises(Invalid):
+        await uploads.store.complete(facts, [*parts[:3], parts[0].model_copy(update={"number": 4})])
+    assert await uploads.is_absent(facts)
+
+
+async def test_nothing_under_blobs_is_written_before_it_is_verified(uploads: Uploads, s3_bucket: TestBucket) -> None:
+    facts = facts_of(SHORT, announced=b"something else")
+    await uploads.send_all(facts, SHORT)
+    assert await s3_bucket.keys() == [f"uploads/{facts.id}"]
+    assert (await uploads.ended(facts)).state == "MISMATCH"
+    head = await s3_bucket.client.head_object(Bucket=s3_bucket.name, Key=f"uploads/{facts.id}")
+    assert head["ContentLength"] == 0
