@@ -107,6 +107,12 @@ class StaleFence(Problem):
     status, slug = 409, "stale-fence"
 
 
+class ResultDeleted(Problem):
+    """The output's bytes were deleted when their time was over. The job itself can still be read."""
+
+    status, slug = 410, "result-deleted"
+
+
 class AlreadyExists(Problem):
     """A blob with this id exists and holds other bytes. Blobs are written once."""
 

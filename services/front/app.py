@@ -24,9 +24,11 @@ from services.front.adapters.changes import MongoChanges
 from services.front.adapters.mongodb import MongoJobStore
 from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, docs, internal, jobs, problem_pages, processors
 from services.front.api.fast_status import FastStatus
+from services.front.domain.limits import Limits
 from services.front.ports import Blobs, Runs
 from services.front.settings import Settings
 from services.front.use_cases.advance import Advance
@@ -52,6 +54,7 @@ class Core:
     mongodb: Client
     jobs: MongoJobStore
     batches: MongoBatchStore
+    retention: MongoRetentionStore
     inline: MongoInlineStore
     blobs: Blobs
     runs: Runs
@@ -86,7 +89,8 @@ async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Run
             grace_seconds=settings.upload_grace_seconds,
             lease_seconds=settings.lease_seconds,
         )
-        yield Core(mongodb, store, batches, inline, blobs, runs, advance, uploads)
+        retention = MongoRetentionStore(mongodb, settings.database)
+        yield Core(mongodb, store, batches, retention, inline, blobs, runs, advance, uploads)
 
 
 @asynccontextmanager
@@ -123,6 +127,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         changes = MongoChanges(core.jobs.jobs)
         later = Background(core.advance)
         catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
+        limits = Limits(settings.max_input_bytes, settings.limits)
         create = CreateJob(
             core.jobs,
             core.inline,
@@ -130,7 +135,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             catalogue,
             later,
             default_processor=settings.default_processor,
-            max_input_bytes=settings.max_input_bytes,
+            limits=limits,
+            retention_seconds=settings.retention_seconds,
             max_json_bytes=settings.max_json_bytes,
             max_held_bytes=settings.max_held_bytes,
             max_waiting_bytes=settings.max_waiting_bytes,
@@ -141,11 +147,19 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.blobs,
             catalogue,
             default_processor=settings.default_processor,
-            max_input_bytes=settings.max_input_bytes,
+            limits=limits,
+            retention_seconds=settings.retention_seconds,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
         )
-        read = ReadJob(core.jobs, core.runs, core.advance, changes)
+        read = ReadJob(
+            core.jobs,
+            core.runs,
+            core.advance,
+            changes,
+            core.retention,
+            read_grace_seconds=settings.read_grace_seconds,
+        )
 
         async def check() -> None:
             await core.mongodb.admin.command("ping")
@@ -171,6 +185,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", core.inline.create_indexes),
+            partial(until_done, "indexes", core.retention.create_indexes),
         ):
             try:
                 yield FastStatus(public, tokens, read), internal_app

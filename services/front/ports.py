@@ -87,6 +87,29 @@ class BatchStore(Protocol):
         """Remove jobs that nobody was told of."""
 
 
+class RetentionStore(Protocol):
+    """What follows the end of a job; kept with the jobs, on the same clock. A job that becomes final is due at once."""
+
+    async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
+        """Final jobs for which something is due, each under a lease that this caller alone was given. One that nobody
+        has moved on when the lease is over is due again.
+        """
+
+    async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
+        """Nothing more is to be done until they expire, by the expiry that they have now."""
+
+    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float) -> None:
+        """Say that neither inputs nor outputs are there any more. They are due again so long after their end."""
+
+    async def forget(self, jobs: Sequence[Job]) -> None:
+        """Remove jobs whose bytes are gone, and the batches that have no other."""
+
+    async def output_read(self, job_id: str, n: int, grace_seconds: float) -> None:
+        """Remember that output number `n` of an `until-read` job was read. When it was the last, the job expires in
+        `grace_seconds`, if it would not sooner.
+        """
+
+
 class InlineStore(Protocol):
     """The bytes of JSON jobs that blob doesn't have yet, by job id."""
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from common.settings import ServerSettings
+from services.front.domain.limits import ProcessorLimits
+from services.front.domain.retention import DAY, DEFAULT
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -39,6 +41,21 @@ class Settings(ServerSettings):
     max_held_bytes: int = Field(64 * 1024**2, description="How much of JSON bodies one front holds in memory.")
     max_waiting_bytes: int = Field(1024**3, description="How much may wait in `inline` for blob.")
 
+    limits: dict[str, ProcessorLimits] = Field(
+        default_factory=dict,
+        description="Limits by processor and media type, as JSON: "
+        '{"image-variants": {"image/*": {"maxBytes": 1000000, "maxBatchFiles": 100}, "maxBatchFiles": 500}}.',
+    )
+
+    retention_seconds: int = Field(
+        DEFAULT.seconds, ge=1, description="How long outputs are kept after a job is final; a job may ask for less."
+    )
+    keep_inputs: bool = Field(False, description="Keep a job's input for as long as its outputs.")
+    read_grace_seconds: float = Field(
+        3600, ge=0, description="How long the bytes of an `until-read` job are kept once all its outputs were read."
+    )
+    record_seconds: int = Field(90 * DAY, ge=1, description="How long a job itself is kept after it is final.")
+
     stall_seconds: float = Field(
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )
@@ -51,6 +68,12 @@ class Settings(ServerSettings):
     recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")
     sweep_seconds: float = Field(300, gt=0, description="How often the tracker looks for bytes that nothing owns.")
     orphan_seconds: float = Field(3600, gt=0, description="How old bytes are before they may count as owned by none.")
+
+    @model_validator(mode="after")
+    def _bytes_before_records(self) -> "Settings":
+        if self.record_seconds < self.retention_seconds:
+            raise ValueError("FRONT_RECORD_SECONDS is less than FRONT_RETENTION_SECONDS")
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_keys(self) -> "Settings":

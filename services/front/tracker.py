@@ -1,4 +1,4 @@
-"""`python -m services.front.tracker`: brings what a crash left to its end, and sweeps what nothing owns.
+"""`python -m services.front.tracker`: brings what a crash left to its end, and deletes what is over.
 
 Any number may run. It has no port; it is well as long as it runs.
 """
@@ -13,6 +13,7 @@ from common.web.serve import new_loop
 from services.front.app import Core, open_core
 from services.front.settings import Settings
 from services.front.use_cases.recover import Recover
+from services.front.use_cases.retire import Retire
 from services.front.use_cases.sweep import Sweep
 
 log = get_logger()
@@ -33,6 +34,19 @@ async def look_at_uploads_for_ever(core: Core, settings: Settings) -> None:
     await repeat("tracker.uploads", core.uploads.look, settings.recovery_seconds)
 
 
+async def retire_for_ever(core: Core, settings: Settings) -> None:
+    retire = Retire(
+        core.jobs,
+        core.retention,
+        core.inline,
+        core.blobs,
+        keep_inputs=settings.keep_inputs,
+        record_seconds=settings.record_seconds,
+        lease_seconds=settings.lease_seconds,
+    )
+    await repeat("tracker.retire", retire, settings.recovery_seconds)
+
+
 async def sweep_for_ever(core: Core, settings: Settings) -> None:
     sweep = Sweep(core.jobs, core.inline, core.blobs, orphan_seconds=settings.orphan_seconds)
 
@@ -51,6 +65,7 @@ async def main(settings: Settings) -> None:
         loops = [
             asyncio.create_task(recover_for_ever(core, settings)),
             asyncio.create_task(look_at_uploads_for_ever(core, settings)),
+            asyncio.create_task(retire_for_ever(core, settings)),
             asyncio.create_task(sweep_for_ever(core, settings)),
         ]
         log.info("tracker.started")

@@ -1,8 +1,8 @@
 """What front's public API says and hears."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from common.contracts import Timestamp, Wire
 from common.contracts.job import OfferedProcessor
@@ -18,6 +18,28 @@ JobStatus = Literal[
 ]
 
 
+RETENTION_PATTERN = "^(until-read|[1-9][0-9]{0,8}[smhd]?)$"
+RetentionText = Annotated[
+    str,
+    # A number is fine in JSON, where elsewhere it is text.
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    Field(
+        pattern=RETENTION_PATTERN,
+        description="How long the outputs are kept after the job is final: seconds, or a number with `s`, `m`, `h` or "
+        "`d` such as `7d`, at most what the server allows; or `until-read`: all bytes are deleted an hour (a setting "
+        "of the server) after each output was read whole.",
+    ),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+                {"type": "string", "pattern": RETENTION_PATTERN},
+            ]
+        }
+    ),
+]
+
+
 class JobRequest(Wire):
     """The JSON kind of `POST /job`: a small file in base64, with what is to be done."""
 
@@ -30,6 +52,7 @@ class JobRequest(Wire):
     name: str | None = Field(None, description="The file's name: a label.")
     processor: str | None = Field(None, max_length=128, description="The processor; the server has a default.")
     params: dict[str, Any] = Field(default_factory=dict, description="The processor's parameters.")
+    retention: RetentionText | None = None
 
 
 class JobCreated(Wire):
@@ -89,6 +112,10 @@ class JobView(JobStatusView):
     history: list[StateView]
     created_at: Timestamp
     updated_at: Timestamp
+    expires_at: Timestamp | None = Field(
+        None, description="When its bytes are deleted. Of a job that isn't final: the earliest that this can be."
+    )
+    bytes_deleted: bool | None = Field(None, description="There when neither input nor outputs are kept any more.")
 
 
 class BatchFile(Wire):
@@ -106,6 +133,7 @@ class BatchRequest(Wire):
     processor: str | None = Field(None, max_length=128, description="The processor; the server has a default.")
     params: dict[str, Any] = Field(default_factory=dict, description="The processor's parameters.")
     files: list[BatchFile] = Field(min_length=1, max_length=1000)
+    retention: RetentionText | None = None
     link_bits_per_second: float | None = Field(
         None, ge=1_000, le=1e12, description="How fast the client's line is; the URLs' expiry is reckoned by it."
     )

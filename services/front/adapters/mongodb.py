@@ -20,6 +20,7 @@ from common.coalescer import Coalescer
 from common.ids import new_id
 from common.mongo import Client, Document, literal, literals
 from services.front.domain.job import Job, JobError, NewJob, Output, Owner, Status, Transition, Upload
+from services.front.domain.retention import DEFAULT, Retention
 
 INDEXES = [
     IndexModel(
@@ -33,6 +34,12 @@ INDEXES = [
 def seconds_from_now(seconds: float) -> Document:
     """A moment by the server's clock, for a pipeline."""
     return {"$add": ["$$NOW", int(seconds * 1000)]}
+
+
+# Seconds times 1,000, because MongoDB adds milliseconds. Jobs written before there was a retention have none.
+_EXPIRY: Document = {"$add": ["$$NOW", {"$multiply": [{"$ifNull": ["$retention.seconds", DEFAULT.seconds]}, 1000]}]}
+# What every end is followed by: see `services.front.adapters.mongodb_retention`.
+_AT_THE_END: Document = {"expiresAt": _EXPIRY, "retireAt": "$$NOW"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ class MongoJobStore:
                         ]
                     },
                     "leaseUntil": _lease(transition.target, lease_seconds),
+                    **(_AT_THE_END if transition.target.is_final else {}),
                 }
             },
             {"$unset": "uploadDueAt"},
@@ -185,11 +193,13 @@ def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
         "sha256": job.sha256,
         "processor": job.processor,
         "params": json.dumps(job.params),
+        "retention": {"seconds": job.retention.seconds, "untilRead": job.retention.until_read},
     }
     return {
         **literals(fields),
         "createdAt": "$$NOW",
         "updatedAt": "$$NOW",
+        "expiresAt": seconds_from_now(job.retention.seconds),
         "history": [{"status": literal(status.value), "at": "$$NOW"} for status in history],
     }
 
@@ -207,6 +217,7 @@ def job_of(document: Document) -> Job:
     """The job that a document is."""
     error = document.get("error")
     upload = document.get("upload")
+    retention = document.get("retention")
     return Job(
         id=document["_id"],
         owner=Owner(document["tenant"], document["subject"]),
@@ -227,4 +238,8 @@ def job_of(document: Document) -> Job:
         batch_id=document.get("batchId"),
         upload=Upload(upload["sha256"], upload["expiresAt"]) if upload else None,
         held=document.get("held", False),
+        retention=Retention(retention["seconds"], retention["untilRead"]) if retention else DEFAULT,
+        expires_at=document.get("expiresAt"),
+        input_deleted=document.get("inputDeleted", False),
+        bytes_deleted=document.get("bytesDeleted", False),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from common.contracts.public import FaultPointer, JobRequest, ProblemView
+from common.contracts.public import RETENTION_PATTERN, FaultPointer, JobRequest, ProblemView
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
 
@@ -97,6 +97,7 @@ CREATE_BODIES: dict[str, Any] = {
                     "properties": {
                         "processor": {"type": "string"},
                         "name": {"type": "string"},
+                        "retention": {"type": "string", "pattern": RETENTION_PATTERN},
                         "file": {"type": "string", "format": "binary"},
                     },
                     "required": ["file"],

@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView
+from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView, RetentionText
 from common.errors import Malformed, NotFound, TooLarge, UnsupportedMediaType
 from common.ids import is_job_id
 from common.web.problems import invalid
@@ -24,6 +24,8 @@ from services.front.use_cases.create import CreateJob
 from services.front.use_cases.read import ReadJob, Seen
 
 SMALL_BODY_BYTES = 64 * 1024
+# Query parameters and form fields that are the job's own; every other one is the processor's.
+OF_THE_JOB = ("processor", "name", "retention")
 
 router = APIRouter(prefix=PREFIX, tags=["job"])
 
@@ -62,17 +64,18 @@ async def create_job(
     read: Read,
     processor: Annotated[str | None, Query(max_length=128, description="Raw kind: the processor.")] = None,
     name: Annotated[str | None, Query(max_length=4096, description="Raw kind: the file's name, a label.")] = None,
+    retention: Annotated[RetentionText | None, Query(description="Raw kind: how long the outputs are kept.")] = None,
 ) -> Response:
     """Hand in a file, get a job id at once. The body is one of three kinds:
 
     - `application/json`: a small file in base64;
     - `multipart/form-data`: fields, then the field `file`; streamed;
     - anything else is the file itself, streamed; its `Content-Type` is the file's, and each query parameter other than
-      `processor` and `name` is one of the processor's.
+      `processor`, `name` and `retention` is one of the processor's.
 
     With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
     """
-    job = await _created(request, owner, create, processor, name)
+    job = await _created(request, owner, create, processor, name, retention)
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):
@@ -81,7 +84,14 @@ async def create_job(
     return Response(body, 201, headers, "application/json")
 
 
-async def _created(request: Request, owner: Owner, create: CreateJob, processor: str | None, name: str | None) -> Job:
+async def _created(
+    request: Request,
+    owner: Owner,
+    create: CreateJob,
+    processor: str | None,
+    name: str | None,
+    retention: str | None,
+) -> Job:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the file itself, without a Content-Encoding.")
     declared = request.headers.get("content-length")
@@ -94,13 +104,12 @@ async def _created(request: Request, owner: Owner, create: CreateJob, processor:
         form = bodies.Form(request)
         file = await form.open_file()
         fields = dict(file.fields)
-        params = [(key, value) for key, value in file.fields if key not in ("processor", "name")]
-        order = await create.order(
-            fields.get("processor"), params, fields.get("name", file.filename), file.content_type
-        )
+        params = [(key, value) for key, value in file.fields if key not in OF_THE_JOB]
+        name = fields.get("name", file.filename)
+        order = await create.order(fields.get("processor"), params, name, file.content_type, fields.get("retention"))
         return await create.from_stream(owner, order, form.file(), None, None)
-    params = [(key, value) for key, value in request.query_params.multi_items() if key not in ("processor", "name")]
-    order = await create.order(processor, params, name, content_type)
+    params = [(key, value) for key, value in request.query_params.multi_items() if key not in OF_THE_JOB]
+    order = await create.order(processor, params, name, content_type, retention)
     digest = sha256_digest(request.headers.get("content-digest"))
     return await create.from_stream(owner, order, bodies.stream(request), size, digest)
 
@@ -172,19 +181,20 @@ async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: st
 @router.get(
     "/job/{job_id}/output",
     response_class=Response,
-    responses={**docs.OUTPUT, **docs.problems(401, 404, 416, 502, 503)},
+    responses={**docs.OUTPUT, **docs.problems(401, 404, 410, 416, 502, 503)},
     summary="The first output's bytes",
 )
 async def get_output(
     request: Request, owner: TokenOwner, read: Read, blobs: Annotated[Blobs, Depends(_blobs)], job_id: str
 ) -> Response:
-    return OutputResponse(blobs, await read.output(owner, checked_id(job_id), None), request.headers)
+    found = await read.output(owner, checked_id(job_id), None)
+    return OutputResponse(blobs, found, request.headers, read.output_was_read)
 
 
 @router.get(
     "/job/{job_id}/output/{output_name}",
     response_class=Response,
-    responses={**docs.OUTPUT, **docs.problems(401, 404, 416, 502, 503)},
+    responses={**docs.OUTPUT, **docs.problems(401, 404, 410, 416, 502, 503)},
     summary="The named output's bytes",
 )
 async def get_named_output(
@@ -195,7 +205,8 @@ async def get_named_output(
     job_id: str,
     output_name: str,
 ) -> Response:
-    return OutputResponse(blobs, await read.output(owner, checked_id(job_id), output_name), request.headers)
+    found = await read.output(owner, checked_id(job_id), output_name)
+    return OutputResponse(blobs, found, request.headers, read.output_was_read)
 
 
 def checked_id(job_id: str) -> str:

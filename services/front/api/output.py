@@ -1,11 +1,15 @@
 """An output's bytes, streamed from blob to the client."""
 
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from common.clients.blob import content_digest
-from common.errors import BadGateway, NotFound
+from common.errors import BadGateway, NotFound, ResultDeleted
 from common.ids import output_blob_id
 from services.front.api.headers import attachment
 from services.front.domain import media
@@ -19,10 +23,17 @@ class OutputResponse(Response):
     blob withholds the last chunk of a whole body until its digest fits; a body that breaks off breaks the connection.
     """
 
-    def __init__(self, blobs: Blobs, found: tuple[Job, int, Output], request_headers: Headers) -> None:
-        job, n, self._output = found
+    def __init__(
+        self,
+        blobs: Blobs,
+        found: tuple[Job, int, Output],
+        request_headers: Headers,
+        was_read: Callable[[Job, int], Awaitable[None]],
+    ) -> None:
+        self._job, self._n, self._output = found
         self._blobs = blobs
-        self._blob_id = output_blob_id(job.id, job.fence or 0, n)
+        self._was_read = was_read
+        self._blob_id = output_blob_id(self._job.id, self._job.fence or 0, self._n)
         self._request_headers = request_headers
         super().__init__(None)
 
@@ -53,6 +64,14 @@ class OutputResponse(Response):
                 await send({"type": "http.response.start", "status": body.status, "headers": raw})
                 async for chunk in body.chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                # Sending to a client that has gone away raises nothing, so it has to be asked for. Only a whole body
+                # counts: with ranges a client fetches what it lacks, and nobody knows when it has everything.
+                is_whole = body.status == 200 and not await Request(scope, receive).is_disconnected()
                 await send({"type": "http.response.body", "body": b""})
         except NotFound:
+            # The tracker deletes first and writes it down after.
+            if self._job.expires_at is not None and self._job.expires_at <= datetime.now(UTC):
+                raise ResultDeleted from None
             raise BadGateway("The output's bytes can't be found.") from None
+        if is_whole:
+            await self._was_read(self._job, self._n)

@@ -71,6 +71,8 @@ def _job_fields(seen: Seen) -> Any:
         "history": [StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
         "created_at": seen.job.created_at,
         "updated_at": seen.job.updated_at,
+        "expires_at": seen.job.expires_at,
+        "bytes_deleted": seen.job.bytes_deleted or None,
     }
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from common.errors import NotFound
+from services.front.domain.retention import DEFAULT, Retention
 
 
 class Status(StrEnum):
@@ -111,6 +112,17 @@ class Job:
     upload: Upload | None = None
     held: bool = False
     """Whether its batch starts only when every file of it is there, which isn't yet so."""
+    retention: Retention = DEFAULT
+    expires_at: datetime | None = None
+    """When its bytes are deleted; of a job that isn't final, the earliest that this can be."""
+    input_deleted: bool = False
+    bytes_deleted: bool = False
+    """Whether neither its input nor its outputs are there any more."""
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it became final."""
+        return self.history[-1][1] if self.status.is_final else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,7 @@ class NewJob:
     processor: str
     params: Mapping[str, Any]
     sha256: str | None = None
+    retention: Retention = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +196,33 @@ def authorise(job: Job | None, owner: Owner) -> Job:
 
 def is_garbage(job: Job | None, fence: int | None) -> bool:
     """Whether nothing owns a blob of this job: `fence` is that of the attempt that wrote it, None for an input."""
-    if job is None:
+    if job is None or job.bytes_deleted:
         return True
-    if fence is None or not job.status.is_final:
+    if fence is None:
+        return job.input_deleted
+    if not job.status.is_final:
         return False
     return fence != job.fence
+
+
+class Due(StrEnum):
+    """What of a final job is to be deleted next."""
+
+    NOTHING = "nothing"
+    INPUT = "input"
+    BYTES = "bytes"
+    RECORD = "record"
+
+
+def due(job: Job, now: datetime, *, keep_inputs: bool, record_seconds: float) -> Due:
+    """What is due for a job: everything when it is old, its bytes when it has expired, its input once it is final.
+
+    A job without outputs is only an input, which nobody can read. A job that isn't final loses nothing.
+    """
+    if job.ended_at is None or job.expires_at is None:
+        return Due.NOTHING
+    if job.ended_at + timedelta(seconds=record_seconds) <= now:
+        return Due.RECORD
+    if job.bytes_deleted or job.expires_at <= now or not (job.outputs or keep_inputs):
+        return Due.BYTES
+    return Due.NOTHING if keep_inputs else Due.INPUT

@@ -44,8 +44,12 @@ def safe(value: str) -> str:
 
 def is_accepted(mimetype: str, accepted: list[str]) -> bool:
     """Whether `mimetype` is among `accepted`, which may hold `*/*` and `image/*`."""
-    family = mimetype.split("/", 1)[0] + "/*"
-    return any(pattern in ("*/*", family, mimetype) for pattern in accepted)
+    return not set(patterns(mimetype)).isdisjoint(accepted)
+
+
+def patterns(mimetype: str) -> tuple[str, str, str]:
+    """What a media type is known by, the most exact first: itself, `image/*`, `*/*`."""
+    return mimetype, mimetype.split("/", 1)[0] + "/*", "*/*"
 
 
 def check_signature(mimetype: str, head: bytes) -> None:

@@ -11,6 +11,9 @@ from common.ids import input_blob_id, is_job_id, new_id
 from services.front.domain import media, names
 from services.front.domain.batch import Batch, NewBatch, upload_seconds
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status
+from services.front.domain.limits import Limits
+from services.front.domain.retention import Retention
+from services.front.domain.retention import parse as parse_retention
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 
@@ -49,7 +52,8 @@ class Batches:
         catalogue: Catalogue,
         *,
         default_processor: str,
-        max_input_bytes: int,
+        limits: Limits,
+        retention_seconds: int,
         link_bits_per_second: float,
         most_seconds: float,
     ) -> None:
@@ -57,7 +61,8 @@ class Batches:
         self._blobs = blobs
         self._catalogue = catalogue
         self._default_processor = default_processor
-        self._max_input_bytes = max_input_bytes
+        self._limits = limits
+        self._retention_seconds = retention_seconds
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
 
@@ -67,10 +72,11 @@ class Batches:
         """
         entry = await self._catalogue.find(request.processor or self._default_processor)
         entry.params.check(request.params)
+        retention = parse_retention(request.retention, self._retention_seconds)
         self._check_files(entry, request.files)
         held = request.start == "all"
         batch = NewBatch(new_id(), owner, names.clean(request.name), entry.offer.name, held)
-        uploads = self._uploads(batch, request)
+        uploads = self._uploads(batch, request, retention)
         await self._store.insert_uploads(uploads)
         plans = await self._blobs.plan_uploads(
             [
@@ -95,26 +101,33 @@ class Batches:
         counts, jobs = await asyncio.gather(
             self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit + 1)
         )
+        if not jobs and not after:
+            raise NotFound  # all of its jobs were forgotten, and a crash left the batch
         page = jobs[:limit]
         return BatchSeen(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
 
     def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
         large, unfit, wrong = [], [], []
         takes = ", ".join(entry.offer.media_types)
+        mimetypes = []
         for n, file in enumerate(files):
-            if file.size > self._max_input_bytes:
-                detail = f"The file is larger than {self._max_input_bytes} bytes."
-                large.append({"pointer": f"/files/{n}/size", "detail": detail})
             try:
-                fits = media.is_accepted(media.parse(file.mimetype), entry.offer.media_types)
+                mimetype = media.parse(file.mimetype)
+                fits = media.is_accepted(mimetype, entry.offer.media_types)
             except UnsupportedMediaType:
-                fits = False
+                mimetype, fits = media.OCTET_STREAM, False
+            mimetypes.append(mimetype)
+            most = self._limits.max_bytes(entry.offer.name, mimetype)
+            if file.size > most:
+                large.append({"pointer": f"/files/{n}/size", "detail": f"The file is larger than {most} bytes."})
             if not fits:
                 unfit.append({"pointer": f"/files/{n}/mimetype", "detail": f"{entry.offer.name} takes {takes}."})
             try:
                 names.clean(file.name, f"/files/{n}/name")
             except Invalid as invalid:
                 wrong.extend(invalid.errors)
+        too_many = self._limits.batch_faults(entry.offer.name, mimetypes)
+        wrong.extend({"pointer": "/files", "detail": detail} for detail in too_many)
         if large:
             raise TooLarge(errors=large)
         if unfit:
@@ -122,7 +135,7 @@ class Batches:
         if wrong:
             raise Invalid(errors=wrong)
 
-    def _uploads(self, batch: NewBatch, request: BatchRequest) -> list[NewUpload]:
+    def _uploads(self, batch: NewBatch, request: BatchRequest, retention: Retention) -> list[NewUpload]:
         speed = request.link_bits_per_second or self._link_bits_per_second
         uploads, before = [], 0
         for file in request.files:
@@ -134,6 +147,7 @@ class Batches:
                 size=file.size,
                 processor=batch.processor,
                 params=request.params,
+                retention=retention,
             )
             seconds = upload_seconds(file.size, before, speed, self._most_seconds)
             uploads.append(NewUpload(job, batch.id, file.sha256, seconds, batch.held))

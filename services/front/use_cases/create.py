@@ -14,6 +14,9 @@ from common.ids import input_blob_id, new_id
 from common.logging import get_logger
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
+from services.front.domain.limits import Limits
+from services.front.domain.retention import Retention
+from services.front.domain.retention import parse as parse_retention
 from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
@@ -31,6 +34,8 @@ class Order:
     params: Mapping[str, Any]
     name: str
     mimetype: str
+    retention: Retention
+    max_bytes: int
 
 
 class Background:
@@ -74,7 +79,8 @@ class CreateJob:
         background: Background,
         *,
         default_processor: str,
-        max_input_bytes: int,
+        limits: Limits,
+        retention_seconds: int,
         max_json_bytes: int,
         max_held_bytes: int,
         max_waiting_bytes: int,
@@ -86,7 +92,8 @@ class CreateJob:
         self._catalogue = catalogue
         self._background = background
         self._default_processor = default_processor
-        self._max_input_bytes = max_input_bytes
+        self._limits = limits
+        self._retention_seconds = retention_seconds
         self._max_json_bytes = max_json_bytes
         self._max_held_bytes = max_held_bytes
         self._max_waiting_bytes = max_waiting_bytes
@@ -94,13 +101,18 @@ class CreateJob:
         self._held_bytes = 0
 
     async def order(
-        self, processor: str | None, params: Iterable[tuple[str, str]], name: str | None, mimetype: str | None
+        self,
+        processor: str | None,
+        params: Iterable[tuple[str, str]],
+        name: str | None,
+        mimetype: str | None,
+        retention: str | None,
     ) -> Order:
         """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
         `UnsupportedMediaType`.
         """
         entry = await self._entry(processor)
-        return _checked(entry, entry.params.from_text(params), name, mimetype)
+        return self._checked(entry, entry.params.from_text(params), name, mimetype, retention)
 
     async def _entry(self, processor: str | None) -> CatalogueEntry:
         return await self._catalogue.find(processor or self._default_processor)
@@ -111,37 +123,33 @@ class CreateJob:
         """A job from bytes that go on to blob as they come. `size` (bytes) and `sha256` (hex) are what the client
         declared, if it did; blob checks both. The job is written only once blob has all of it, as `STORED`.
         """
-        if size is not None and size > self._max_input_bytes:
-            raise self._too_large(self._max_input_bytes)
+        if size is not None and size > order.max_bytes:
+            raise self._too_large(order.max_bytes)
         job_id = new_id()
-        blob = await self._blobs.put(
-            input_blob_id(job_id), self._inspected(body, order.mimetype), size=size, sha256=sha256
-        )
-        job = await self._jobs.insert_stored(
-            NewJob(job_id, owner, order.name, order.mimetype, blob.size, order.processor, order.params, blob.sha256),
-            self._lease_seconds,
-        )
+        blob = await self._blobs.put(input_blob_id(job_id), self._inspected(body, order), size=size, sha256=sha256)
+        new = _new_job(job_id, owner, order, blob.size, blob.sha256)
+        job = await self._jobs.insert_stored(new, self._lease_seconds)
         self._background.carry_on(job)
         return job
 
-    async def _inspected(self, body: AsyncIterator[bytes], mimetype: str) -> AsyncIterator[bytes]:
+    async def _inspected(self, body: AsyncIterator[bytes], order: Order) -> AsyncIterator[bytes]:
         head, size, checked = b"", 0, False
         async for chunk in body:
             size += len(chunk)
-            if size > self._max_input_bytes:
-                raise self._too_large(self._max_input_bytes)
+            if size > order.max_bytes:
+                raise self._too_large(order.max_bytes)
             if checked:
                 yield chunk
                 continue
             head += chunk
             if len(head) >= media.SNIFFED_BYTES:
-                media.check_signature(mimetype, head)
+                media.check_signature(order.mimetype, head)
                 checked = True
                 yield head
         if not checked:
             if not head:
                 raise Invalid(errors=[{"pointer": "", "detail": "The file is empty."}])
-            media.check_signature(mimetype, head)
+            media.check_signature(order.mimetype, head)
             yield head
 
     def json_limit(self) -> int:
@@ -163,16 +171,15 @@ class CreateJob:
         """
         content = await asyncio.to_thread(self._decoded, request)
         entry = await self._entry(request.processor)
-        order = _checked(entry, request.params, request.name, request.mimetype)
+        order = self._checked(entry, request.params, request.name, request.mimetype, request.retention)
+        if len(content) > order.max_bytes:
+            raise self._too_large(order.max_bytes)
         media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
         if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
             raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
         job_id = new_id()
         await self._inline.put(job_id, content)
-        job = await self._jobs.insert_created(
-            NewJob(job_id, owner, order.name, order.mimetype, len(content), order.processor, order.params),
-            self._lease_seconds,
-        )
+        job = await self._jobs.insert_created(_new_job(job_id, owner, order, len(content)), self._lease_seconds)
         return job, self._background.carry_on(job)
 
     def _decoded(self, request: JobRequest) -> bytes:
@@ -194,11 +201,30 @@ class CreateJob:
     def _too_large(limit: int) -> TooLarge:
         return TooLarge(f"The file is larger than {limit} bytes.")
 
+    def _checked(
+        self,
+        entry: CatalogueEntry,
+        params: Mapping[str, Any],
+        name: str | None,
+        mimetype: str | None,
+        retention: str | None,
+    ) -> Order:
+        parsed = media.parse(mimetype)
+        if not media.is_accepted(parsed, entry.offer.media_types):
+            takes = ", ".join(entry.offer.media_types)
+            raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
+        entry.params.check(params)
+        return Order(
+            processor=entry.offer.name,
+            params=params,
+            name=names.clean(name),
+            mimetype=parsed,
+            retention=parse_retention(retention, self._retention_seconds),
+            max_bytes=self._limits.max_bytes(entry.offer.name, parsed),
+        )
 
-def _checked(entry: CatalogueEntry, params: Mapping[str, Any], name: str | None, mimetype: str | None) -> Order:
-    parsed = media.parse(mimetype)
-    if not media.is_accepted(parsed, entry.offer.media_types):
-        takes = ", ".join(entry.offer.media_types)
-        raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
-    entry.params.check(params)
-    return Order(entry.offer.name, params, names.clean(name), parsed)
+
+def _new_job(job_id: str, owner: Owner, order: Order, size: int, sha256: str | None = None) -> NewJob:
+    return NewJob(
+        job_id, owner, order.name, order.mimetype, size, order.processor, order.params, sha256, order.retention
+    )

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 
 from common.coalescer import Coalescer
 from common.contracts.job import RunState, RunStatus
-from common.errors import Problem, ResultNotAvailable, ResultNotReady
+from common.errors import Problem, ResultDeleted, ResultNotAvailable, ResultNotReady
+from common.logging import get_logger
 from services.front.domain.job import Job, Output, Owner, Status, authorise
-from services.front.ports import Changes, JobStore, Runs
+from services.front.ports import Changes, JobStore, RetentionStore, Runs
 from services.front.use_cases.advance import Advance
 
 POLL_SECONDS = 2.0
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,22 @@ class Seen:
 class ReadJob:
     """Reads jobs. A final one is answered from front's own database; of any other, job is asked first."""
 
-    def __init__(self, jobs: JobStore, runs: Runs, advance: Advance, changes: Changes) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        runs: Runs,
+        advance: Advance,
+        changes: Changes,
+        retention: RetentionStore,
+        *,
+        read_grace_seconds: float,
+    ) -> None:
         self._jobs = jobs
         self._runs = runs
         self._advance = advance
         self._changes = changes
+        self._retention = retention
+        self._read_grace_seconds = read_grace_seconds
         self._ask: Coalescer[str, RunStatus | None] = Coalescer(self._ask_many)
 
     async def status(self, owner: Owner, job_id: str) -> Seen:
@@ -72,15 +86,28 @@ class ReadJob:
 
     async def output(self, owner: Owner, job_id: str, name: str | None) -> tuple[Job, int, Output]:
         """The output of that name, or the first, and its number. Raises `NotFound`, `ResultNotReady`,
-        `ResultNotAvailable`.
+        `ResultNotAvailable`, `ResultDeleted`.
         """
         job = (await self.status(owner, job_id)).job
         if not job.status.is_final:
             raise ResultNotReady
         for n, output in enumerate(job.outputs):
             if name is None or output.name == name:
+                if job.bytes_deleted:
+                    raise ResultDeleted
                 return job, n, output
         raise ResultNotAvailable
+
+    async def output_was_read(self, job: Job, n: int) -> None:
+        """The whole of output number `n` was handed to its owner. A failure to remember that only keeps the bytes for
+        longer, and the answer has been given: it is logged.
+        """
+        if not job.retention.until_read:
+            return
+        try:
+            await self._retention.output_read(job.id, n, self._read_grace_seconds)
+        except Exception:
+            log.exception("read.not_remembered", job=job.id, output=n)
 
 
 class TakeReports:
