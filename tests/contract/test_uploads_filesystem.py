@@ -273,6 +273,29 @@ async def test_a_blob_is_never_written_to_by_an_upload_that_died_behind_it(tmp_p
         assert await blob.read(facts) == LONG
 
 
+async def test_a_verification_that_died_behind_a_blob_does_not_bless_other_bytes(tmp_path: Path, blob: Opened) -> None:
+    facts = facts_of(LONG, digest=False)
+    await blob.plan(facts)
+    for number in WHOLE:
+        await blob.send(facts, number)
+    await blob.completed(facts)
+    await blob.uploads.complete(facts, [])
+    before = await blob.store.stat(facts.id)
+    # As it is left by a process that died between the link and the removal; and then the disk rots.
+    await blob.uploads.abort(facts.id)
+    folder = tmp_path / "uploads" / facts.id
+    folder.mkdir()
+    (folder / "facts.json").write_bytes(facts.to_wire())
+    (folder / "data").hardlink_to(next(tmp_path.glob(f"blobs/*/{facts.id}")))
+    for number in WHOLE:
+        (folder / f"{number:05}").write_text("0" * 64 + "\n")
+    with (folder / "data").open("r+b") as file:
+        file.write(bytes([LONG[0] ^ 1]))
+    UploadFolder(Folder(tmp_path, Disk())).verify(facts.id, lambda: False)
+    assert (await blob.store.stat(facts.id)).sha256 == before.sha256
+    assert not folder.exists()
+
+
 async def test_a_mismatch_leaves_no_bytes_and_takes_none(tmp_path: Path, blob: Opened) -> None:
     facts, single = facts_of(LONG, announced=b"else"), facts_of(SHORT, announced=b"else")
     await blob.plan(facts)
@@ -376,16 +399,18 @@ async def test_nobody_else_on_the_machine_can_read_an_upload(tmp_path: Path, blo
 
 async def test_who_asks_just_while_it_is_completed_is_not_told_that_parts_are_missing(tmp_path: Path) -> None:
     right, wrong = facts_of(LONG), facts_of(LONG, announced=b"else")
+    sending: list[int] = []
     async with opened(tmp_path) as blob:
         for facts in (right, wrong):
             await blob.plan(facts)
             # As if another process were still sending, so that nothing is verified yet.
-            fd = os.open(tmp_path / "uploads" / facts.id / "data", os.O_RDONLY)
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            sending.append(os.open(tmp_path / "uploads" / facts.id / "data", os.O_RDONLY))
+            fcntl.flock(sending[-1], fcntl.LOCK_SH)
             for number in WHOLE:
                 await blob.send(facts, number)
-            await blob.uploads.complete(facts, [])
-            os.close(fd)
+
+    for fd in sending:
+        os.close(fd)
 
     class Late(Folder):
         """Between the first look, which finds no blob, and the next the upload is verified."""
