@@ -21,8 +21,13 @@ IDLE_RUNS = 200
 SUBMITTERS = 64
 JOB, BEATS = "Gristmill: job", "the same, each run `started`"
 ALONE = "job's queue alone, in one process"
-# What the two claimers take, so that one job process can serve both sides.
-PROCESSORS = {JOB: "nothing", BEATS: "nothing-started"}
+SLOTS = "the same, 16 slots that claim one run each"
+# A claimer for each side, told apart by what it takes, so that one job process can serve them all.
+CLAIMERS = {
+    JOB: ("nothing", []),
+    BEATS: ("nothing-started", ["--beats"]),
+    SLOTS: ("nothing-slots", ["--loops", "16", "--batch", "1"]),
+}
 
 
 async def run(effort: Effort, folder: Path) -> Section:
@@ -33,15 +38,16 @@ async def run(effort: Effort, folder: Path) -> Section:
         f"{runs:,} runs a round, by {SUBMITTERS} submitters at once and one worker process; then {idle} single ones, "
         "each after the last has ended. job: one process over its HTTP API, MongoDB with majority and journal, fences "
         "and leases by the server's clock; a claimer with 4 long polls of up to 16 runs each, whose complete carries "
-        "the next claim; done is when job has told front. The queue alone: no HTTP, no tokens, no reports. taskiq "
-        "(list broker) and Celery (prefork, 1 process): Redis with its default settings, which don't wait for the "
-        "disk; done is when Redis has the result.",
+        "the next claim, or 16 slots of one run each, as the processor has them; done is when job has told front. The "
+        "queue alone: no HTTP, no tokens, no reports. taskiq (list broker) and Celery (prefork, 1 process): Redis "
+        "with its default settings, which don't wait for the disk; done is when Redis has the result.",
         {"rate": "runs/s", "submits": "submits/s", "p50": "p50 of one, ms", "p99": "p99 of one, ms"},
     )
     async with AsyncExitStack() as stack:
         submitter, uri = await stack.enter_async_context(_job(folder / "job"))
         sides: dict[str, Measure] = {
-            side: partial(submitter.round, processor, runs, SUBMITTERS, idle) for side, processor in PROCESSORS.items()
+            side: partial(submitter.round, processor, runs, SUBMITTERS, idle)
+            for side, (processor, _) in CLAIMERS.items()
         }
         numbers = map(str, (runs, SUBMITTERS, idle))
         sides[ALONE] = partial(measured_by, sys.executable, "-m", "benchmarks.queue_alone", uri, *numbers)
@@ -59,7 +65,7 @@ async def run(effort: Effort, folder: Path) -> Section:
 def _compare(section: Section) -> None:
     found = section.results
     for peer, bound in ((TASKIQ, 1), (CELERY, 3)):
-        for side in (JOB, BEATS):
+        for side in CLAIMERS:
             if peer in found:
                 ratio = found[side].median("rate") / found[peer].median("rate")
                 section.goals.append(Goal(f"runs/s, {side}, against {peer}", ratio, bound))
@@ -70,12 +76,11 @@ def _compare(section: Section) -> None:
 
 @asynccontextmanager
 async def _job(data: Path) -> AsyncIterator[tuple[Submitter, str]]:
-    """One job process and a claimer for either side; front is the submitter. Also says where its MongoDB is."""
+    """One job process and a claimer for each side; front is the submitter. Also says where its MongoDB is."""
     port = mongod.free_port()
     async with system(data, ["job"], JOB_FRONT_URL=f"http://127.0.0.1:{port}") as up:
         key = str(up.keys.private("processor"))
-        for side, processor in PROCESSORS.items():
-            flags = ["--beats"] if side == BEATS else []
+        for processor, flags in CLAIMERS.values():
             command = [sys.executable, "-m", "benchmarks.claimer", up.job_url, key, processor, *flags]
             await up.start(processor, *command)
         connector = aiohttp.TCPConnector(limit=0)
