@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from common.contracts.job import OfferedProcessor
@@ -26,6 +26,8 @@ class _Entry:
     lease_until: datetime | None
     upload_due_at: datetime | None = None
     looks: int = 0
+    retire_at: datetime | None = None
+    read_outputs: set[int] = field(default_factory=set)
 
 
 class MemoryJobStore:
@@ -63,7 +65,10 @@ class MemoryJobStore:
             created_at=now,
             updated_at=now,
             sha256=new.sha256,
+            encoding=new.encoding,
             history=tuple((status, now) for status in history),
+            retention=new.retention,
+            expires_at=self._after(new.retention.seconds),
         )
         self._entries[new.id] = _Entry(job, self._after(lease_seconds))
         return job
@@ -89,6 +94,9 @@ class MemoryJobStore:
         )
         entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
         entry.upload_due_at = None
+        if target.is_final:
+            entry.job = replace(entry.job, expires_at=self._after(entry.job.retention.seconds))
+            entry.retire_at = now
         return True
 
     async def renew(self, job_id: str, status: Status, lease_seconds: float) -> bool:
@@ -141,12 +149,15 @@ class MemoryBatchStore:
                 size=new.job.size,
                 processor=new.job.processor,
                 params=new.job.params,
+                encoding=new.job.encoding,
                 created_at=now,
                 updated_at=now,
                 history=((Status.CREATED, now),),
                 batch_id=new.batch_id,
                 upload=Upload(new.sha256, self._after(new.expires_seconds)),
                 held=new.held,
+                retention=new.job.retention,
+                expires_at=self._after(new.job.retention.seconds),
             )
             self._entries[job.id] = _Entry(job, None, self._after(2))
 
@@ -201,6 +212,57 @@ class MemoryBatchStore:
     async def forget(self, job_ids: Collection[str]) -> None:
         for job_id in job_ids:
             self._entries.pop(job_id, None)
+
+    async def forget_if_empty(self, batch_id: str) -> None:
+        if not self._of(batch_id):
+            self._batches.pop(batch_id, None)
+
+
+class MemoryRetentionStore:
+    """`services.front.ports.RetentionStore`, over the jobs of a `MemoryJobStore`."""
+
+    def __init__(self, jobs: MemoryJobStore, batches: MemoryBatchStore | None = None) -> None:
+        self._clock = jobs.clock
+        self._entries = jobs.entries
+        self._batches = batches
+
+    def _of(self, job_ids: Sequence[str]) -> list[_Entry]:
+        return [self._entries[job_id] for job_id in job_ids if job_id in self._entries]
+
+    async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
+        now = self._clock.now
+        due = [e for e in self._entries.values() if e.retire_at is not None and e.retire_at <= now][:limit]
+        for entry in due:
+            entry.retire_at = now + timedelta(seconds=lease_seconds)
+        return [entry.job for entry in due]
+
+    async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
+        for entry in self._of(job_ids):
+            entry.job = replace(entry.job, input_deleted=entry.job.input_deleted or input_deleted)
+            entry.retire_at = entry.job.expires_at
+
+    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float) -> None:
+        for entry in self._of(job_ids):
+            entry.job = replace(entry.job, input_deleted=True, bytes_deleted=True)
+            assert entry.job.ended_at is not None
+            entry.retire_at = entry.job.ended_at + timedelta(seconds=record_seconds)
+
+    async def forget(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._entries.pop(job.id, None)
+            if job.batch_id is not None and self._batches is not None:
+                await self._batches.forget_if_empty(job.batch_id)
+
+    async def output_read(self, job_id: str, n: int, grace_seconds: float) -> None:
+        entry = self._entries.get(job_id)
+        if entry is None or not entry.job.retention.until_read or entry.job.bytes_deleted or n in entry.read_outputs:
+            return
+        entry.read_outputs.add(n)
+        if len(entry.read_outputs) == len(entry.job.outputs):
+            assert entry.job.expires_at is not None
+            soon = self._clock.now + timedelta(seconds=grace_seconds)
+            entry.job = replace(entry.job, expires_at=min(entry.job.expires_at, soon))
+            entry.retire_at = min(entry.retire_at or soon, soon)
 
 
 class MemoryInlineStore:
