@@ -165,6 +165,17 @@ async def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(
         assert await s3_bucket.unfinished_uploads() == []
 
 
+async def test_a_write_that_began_long_ago_but_goes_on_is_not_swept(store: S3BlobStore) -> None:
+    async with store.stage("b-1", None) as staged:
+        await staged.write(MANY_PARTS[: MIN_PART_BYTES + 1])
+        await asyncio.sleep(3)  # nothing but time makes it old; the store keeps whole seconds
+        await staged.write(MANY_PARTS[MIN_PART_BYTES + 1 :])
+        assert await store.sweep_staging(2) == 0
+        await staged.digest()
+        assert await staged.publish()
+    assert await read(await store.open("b-1")) == MANY_PARTS
+
+
 @pytest.mark.parametrize("data", [b"x", MANY_PARTS], ids=["put", "multipart"])
 async def test_objects_are_encrypted_where_it_is_asked_for(s3_bucket: TestBucket, data: bytes) -> None:
     async with s3_bucket.open_store(sse="AES256") as store:

@@ -110,3 +110,16 @@ async def test_nothing_under_blobs_is_written_before_it_is_verified(uploads: Upl
     assert (await uploads.ended(facts)).state == "MISMATCH"
     head = await s3_bucket.client.head_object(Bucket=s3_bucket.name, Key=f"uploads/{facts.id}")
     assert head["ContentLength"] == 0
+
+
+@pytest.mark.parametrize("header", ["if-none-match", "x-amz-meta-tenant"])
+async def test_what_was_signed_can_be_neither_left_out_nor_changed(
+    uploads: Uploads, s3_bucket: TestBucket, header: str
+) -> None:
+    plan = await uploads.plan(facts_of(SHORT))
+    assert plan.url
+    headers = {key.lower(): value for key, value in plan.headers.items()}
+    without = {key: value for key, value in headers.items() if key != header}
+    for sent in (without, {**headers, header: "other"}):
+        assert (await uploads.http.put(plan.url, content=SHORT, headers=sent)).status_code == 403
+    assert await s3_bucket.keys() == []
