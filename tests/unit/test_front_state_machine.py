@@ -1,7 +1,11 @@
-"""Whatever crashes, is repeated, lapses or comes late: a job follows the table, and comes to its end."""
+"""Whatever crashes, is repeated, lapses or comes late: a job follows the table, comes to its end, and leaves no bytes
+behind when its time is over.
+"""
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -10,15 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from common.contracts.job import RunState
-from common.ids import input_blob_id, new_id
+from common.ids import input_blob_id, new_id, output_blob_id
 from services.front.domain.job import TRANSITIONS, Job, NewJob, Owner, Status
+from services.front.domain.retention import Retention
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.read import TakeReports
 from services.front.use_cases.recover import Recover
+from services.front.use_cases.retire import Retire
 from tests.fakes.front_ports import Crash, Fuse, Fused, MemoryBlobs, MemoryRuns
-from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore
+from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore, MemoryRetentionStore
 
 LEASE, ASK = 15.0, 60.0
+KEPT, GRACE, RECORD = 1_000, 100.0, 5_000.0
+retentions = st.builds(Retention, st.just(KEPT), st.booleans())
 # How many calls a process makes before it dies, and whether the last one takes hold; None: it lives.
 crashes = st.tuples(st.none() | st.integers(0, 6), st.booleans())
 
@@ -32,18 +40,22 @@ class JobStates(RuleBasedStateMachine):
         self.clock, self.fuse = Clock(), Fuse()
         self.jobs, self.inline = MemoryJobStore(self.clock), MemoryInlineStore(self.clock)
         self.blobs, self.runs = MemoryBlobs(), MemoryRuns()
+        self.retention = MemoryRetentionStore(self.jobs)
         fused = [Fused(part, self.fuse) for part in (self.jobs, self.inline, self.blobs, self.runs)]
+        self.fused_retention = Fused(self.retention, self.fuse)
         self.fused_jobs, self.fused_inline, self.fused_blobs, self.fused_runs = fused
         self.advance = Advance(*fused, lease_seconds=LEASE, ask_seconds=ASK)
         self.acknowledged: set[str] = set()
         self.lost_inputs: set[str] = set()
         self.seen: dict[str, Job] = {}
+        self.read_at: dict[str, datetime] = {}
 
     created = Bundle("created")
 
     def teardown(self) -> None:
         try:
             self.everything_comes_to_its_end()
+            self.and_leaves_nothing_behind()
         finally:
             self.loop.close()
 
@@ -53,13 +65,26 @@ class JobStates(RuleBasedStateMachine):
             self.process(self.recover()())
             for run_id, run in self.runs.known.items():
                 if run.status is RunState.QUEUED:
-                    self.runs.end(run_id, success=True)
+                    self.end(run_id, success=True)
         for job_id in self.acknowledged:
             job = self.now(job_id)
+            if self.is_old(job_id):
+                continue
             assert job is not None, "an acknowledged job is never lost"
             assert job.status.is_final, f"an acknowledged job reaches its end, not {job.status}"
             if job.status is Status.STORED_ERROR:
                 assert job_id in self.lost_inputs
+
+    def and_leaves_nothing_behind(self) -> None:
+        self.clock.forward(KEPT)
+        self.process(self.retire()())
+        for job_id in self.acknowledged:
+            job = self.now(job_id)
+            assert job is None or job.bytes_deleted
+            assert not self.blobs_of(job_id)
+        self.clock.forward(RECORD)
+        self.process(self.retire()())
+        assert not any(map(self.now, self.acknowledged))
 
     def process(self, steps: Coroutine[Any, Any, Any]) -> Any:
         """One process doing one thing; None when it died of it."""
@@ -77,9 +102,35 @@ class JobStates(RuleBasedStateMachine):
     def recover(self) -> Recover:
         return Recover(self.fused_jobs, self.fused_runs, self.advance, lease_seconds=LEASE, ask_seconds=ASK)
 
-    @rule(target=created, crash=crashes)
-    def post_json(self, crash: tuple[int | None, bool]) -> str:
-        new = NewJob(new_id(), Owner("t", "s"), "n", "text/plain", 2, "checksum", {})
+    def retire(self) -> Retire:
+        return Retire(
+            self.fused_jobs,
+            self.fused_retention,
+            self.fused_inline,
+            self.fused_blobs,
+            keep_inputs=False,
+            record_seconds=RECORD,
+            lease_seconds=LEASE,
+        )
+
+    def is_old(self, job_id: str) -> bool:
+        seen = self.seen.get(job_id)
+        ended_at = seen.ended_at if seen else None
+        return ended_at is not None and (self.clock.now - ended_at).total_seconds() >= RECORD
+
+    def blobs_of(self, job_id: str) -> set[str]:
+        return {blob_id for blob_id in self.blobs.kept if job_id in blob_id}
+
+    def end(self, run_id: str, success: bool) -> None:
+        """A processor ends a run, which takes the input."""
+        assert input_blob_id(run_id) in self.blobs.kept
+        if success:
+            self.blobs.kept[output_blob_id(run_id, 1, 0)] = b"o"
+        self.runs.end(run_id, success)
+
+    @rule(target=created, crash=crashes, retention=retentions)
+    def post_json(self, crash: tuple[int | None, bool], retention: Retention) -> str:
+        new = NewJob(new_id(), Owner("t", "s"), "n", "text/plain", 2, "checksum", {}, retention=retention)
 
         async def post() -> None:
             await self.fused_inline.put(new.id, b"ab")
@@ -91,13 +142,13 @@ class JobStates(RuleBasedStateMachine):
         self.process(post())
         return new.id
 
-    @rule(target=created, crash=crashes)
-    def post_raw(self, crash: tuple[int | None, bool]) -> str:
+    @rule(target=created, crash=crashes, retention=retentions)
+    def post_raw(self, crash: tuple[int | None, bool], retention: Retention) -> str:
         job_id = new_id()
 
         async def post() -> None:
             blob = await self.fused_blobs.put(input_blob_id(job_id), b"ab")
-            new = NewJob(job_id, Owner("t", "s"), "n", "text/plain", 2, "checksum", {}, blob.sha256)
+            new = NewJob(job_id, Owner("t", "s"), "n", "text/plain", 2, "checksum", {}, blob.sha256, retention)
             job = await self.fused_jobs.insert_stored(new, LEASE)
             self.acknowledged.add(job_id)
             await self.advance.carry_on(job)
@@ -106,7 +157,7 @@ class JobStates(RuleBasedStateMachine):
         self.process(post())
         return job_id
 
-    @rule(seconds=st.sampled_from([1.0, LEASE, ASK]))
+    @rule(seconds=st.sampled_from([1.0, LEASE, ASK, GRACE, KEPT, RECORD]))
     def time_passes(self, seconds: float) -> None:
         self.clock.forward(seconds)
 
@@ -114,6 +165,19 @@ class JobStates(RuleBasedStateMachine):
     def tracker_works(self, crash: tuple[int | None, bool]) -> None:
         self.fuse.set(*crash)
         self.process(self.recover()())
+
+    @rule(crash=crashes)
+    def tracker_retires(self, crash: tuple[int | None, bool]) -> None:
+        self.fuse.set(*crash)
+        self.process(self.retire()())
+
+    @rule(job_id=created)
+    def owner_reads_the_output(self, job_id: str) -> None:
+        job = self.now(job_id)
+        if job is not None and job.outputs and not job.bytes_deleted:
+            self.loop.run_until_complete(self.retention.output_read(job_id, 0, GRACE))
+            if job.retention.until_read:
+                self.read_at.setdefault(job_id, self.clock.now)
 
     @rule(job_id=created, crash=crashes)
     def late_writer_carries_on_what_it_saw(self, job_id: str, crash: tuple[int | None, bool]) -> None:
@@ -125,7 +189,7 @@ class JobStates(RuleBasedStateMachine):
     def run_ends(self, job_id: str, success: bool) -> None:
         run = self.runs.known.get(job_id)
         if run is not None and run.status is RunState.QUEUED:
-            self.runs.end(job_id, success)
+            self.end(job_id, success)
 
     @rule(job_id=created, crash=crashes)
     def job_reports(self, job_id: str, crash: tuple[int | None, bool]) -> None:
@@ -154,14 +218,17 @@ class JobStates(RuleBasedStateMachine):
     def every_job_follows_the_table(self) -> None:
         for job_id in self.acknowledged:
             job = self.now(job_id)
-            assert job is not None
+            if job is None:
+                assert self.is_old(job_id), "a job is forgotten when it is old"
+                continue
             states = [status for status, _ in job.history]
             assert states[0] is Status.CREATED
             assert states[-1] is job.status
             assert all(after in TRANSITIONS[before] for before, after in pairwise(states))
             before = self.seen.get(job_id)
             if before is not None and before.status.is_final:
-                assert job == before, "a final state never changes"
+                assert state_of(job) == state_of(before), "a final state never changes"
+                assert job.bytes_deleted >= before.bytes_deleted
             self.seen[job_id] = job
 
     @invariant()
@@ -177,7 +244,34 @@ class JobStates(RuleBasedStateMachine):
 
     @invariant()
     def what_job_runs_is_in_blob(self) -> None:
-        assert {input_blob_id(run_id) for run_id in self.runs.known} <= set(self.blobs.kept)
+        live = [run_id for run_id, run in self.runs.known.items() if run.status is RunState.QUEUED]
+        assert {input_blob_id(run_id) for run_id in live} <= set(self.blobs.kept)
+
+    @invariant()
+    def bytes_are_there_until_they_may_go_and_not_when_they_are_said_to_be_gone(self) -> None:
+        for job_id, job in self.seen.items():
+            kept = self.blobs_of(job_id)
+            if job.status in (Status.STORED, Status.SUBMITTED):
+                assert input_blob_id(job_id) in kept, "a job that isn't final keeps its input"
+            if job.input_deleted:
+                assert input_blob_id(job_id) not in kept
+            if job.bytes_deleted:
+                assert not kept
+            if job.status is Status.EXECUTION_COMPLETED and self.clock.now < self.may_go_at(job):
+                assert output_blob_id(job_id, 1, 0) in kept
+                assert not job.bytes_deleted
+
+    def may_go_at(self, job: Job) -> datetime:
+        """When outputs may be deleted, reckoned by what the model did, and not by the store."""
+        assert job.ended_at is not None
+        expiry = job.ended_at + timedelta(seconds=KEPT)
+        read_at = self.read_at.get(job.id)
+        return expiry if read_at is None else min(expiry, read_at + timedelta(seconds=GRACE))
+
+
+def state_of(job: Job) -> Job:
+    """A job without what becomes of its bytes."""
+    return replace(job, expires_at=None, input_deleted=False, bytes_deleted=False)
 
 
 TestJobStates = JobStates.TestCase
