@@ -236,10 +236,32 @@ async def test_media_types_that_are_not_taken_or_not_true(
     check(answer, 415, "unsupported-media-type")
 
 
-async def test_a_content_encoding_is_not_taken(platform: Platform) -> None:
-    for content_type in ("image/png", "application/json", FORM["Content-Type"]):
-        headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
-        answer = await platform.client().post("/api/v1/job", content=b"\x1f\x8b", headers=headers)
+@pytest.mark.parametrize("content_type", ["application/json", FORM["Content-Type"]])
+async def test_only_raw_files_may_be_encoded(platform: Platform, content_type: str) -> None:
+    headers = {"Content-Type": content_type, "Content-Encoding": "gzip"}
+    answer = await platform.client().post("/api/v1/job", content=b"\x1f\x8b\x08", headers=headers)
+    check(answer, 415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "encodings", [["br"], ["deflate"], ["gzip, gzip"], ["gzip", "gzip"], ["identity, gzip"], ["*"], ["gzip;q=1"]]
+)
+async def test_an_encoding_that_is_not_known_is_refused_with_those_that_are(
+    platform: Platform, encodings: list[str]
+) -> None:
+    headers = [("Content-Type", "text/plain"), *(("Content-Encoding", encoding) for encoding in encodings)]
+    path = "/api/v1/job?processor=checksum"
+    answer = await platform.client().post(path, content=b"\x1f\x8b\x08", headers=headers)
+    check(answer, 415, "unsupported-media-type")
+    assert answer.headers["accept-encoding"] == "gzip, bzip2, xz, zstd"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "bzip2", "xz", "zstd"])
+async def test_bytes_that_cannot_be_of_their_encoding_are_refused(platform: Platform, encoding: str) -> None:
+    headers = {"Content-Type": "text/plain", "Content-Encoding": encoding}
+    path = "/api/v1/job?processor=checksum"
+    for content in (b"hello, this is not what it says", b"h", bytes(10_000)):
+        answer = await platform.client().post(path, content=content, headers=headers)
         check(answer, 415, "unsupported-media-type")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from common.contracts import Timestamp, Wire
-from common.contracts.job import OfferedProcessor
+from common.contracts.job import Encoding, OfferedProcessor
 
 JobStatus = Literal[
     "CREATED",
@@ -82,13 +82,17 @@ class ErrorView(Wire):
 
 
 class JobStatusView(Wire):
-    """A job's state. `stale` is there when job could not be asked, so that this is the last known state."""
+    """A job's state. `stale` is there when job could not be asked, so that this is the last known state.
+
+    `encoding` is there when the file came compressed; `size` is that of the bytes as they came.
+    """
 
     id: str
     status: JobStatus
     stale: bool | None = None
     name: str
     mimetype: str
+    encoding: Encoding | None = None
     size: int
     processor: str
     params: dict[str, Any]
@@ -125,6 +129,11 @@ class BatchFile(Wire):
     size: int = Field(ge=1, description="The exact size in bytes.")
     mimetype: str = Field(max_length=255)
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The SHA-256 in hex; checked.")
+    encoding: Encoding | None = Field(
+        None,
+        description="How the file is compressed, if it is to be worked on decoded: it is uploaded and kept as it is, "
+        "`size` and `sha256` are those of the compressed file, and `mimetype` is that of the decoded one.",
+    )
 
 
 class BatchRequest(Wire):

@@ -1,9 +1,10 @@
 """What the OpenAPI page says beyond what the routes' types do."""
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 
+from common.contracts.job import Encoding
 from common.contracts.public import RETENTION_PATTERN, FaultPointer, JobRequest, ProblemView
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
@@ -68,6 +69,13 @@ WAIT: dict[str, Any] = {"parameters": [_PREFER]}
 CREATE_BODIES: dict[str, Any] = {
     "parameters": [
         _PREFER,
+        {
+            "name": "Content-Encoding",
+            "in": "header",
+            "required": False,
+            "description": "Raw kind: how the file is compressed. `Content-Type` is then that of the decoded file.",
+            "schema": {"type": "string", "enum": list(get_args(Encoding))},
+        },
         {
             "name": "params",
             "in": "query",

@@ -73,6 +73,9 @@ async def create_job(
     - anything else is the file itself, streamed; its `Content-Type` is the file's, and each query parameter other than
       `processor`, `name` and `retention` is one of the processor's.
 
+    A raw file may come compressed, and says so in `Content-Encoding`: it is kept as it came, and decoded for the
+    processor.
+
     With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
     """
     job = await _created(request, owner, create, processor, name, retention)
@@ -92,12 +95,13 @@ async def _created(
     name: str | None,
     retention: str | None,
 ) -> Job:
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the file itself, without a Content-Encoding.")
+    encoding = media.parse_encoding(", ".join(request.headers.getlist("content-encoding")))
     declared = request.headers.get("content-length")
     size = int(declared) if declared is not None else None
     content_type = request.headers.get("content-type")
     kind = media.parse(content_type)
+    if encoding is not None and kind in ("application/json", "multipart/form-data"):
+        raise UnsupportedMediaType("A Content-Encoding is for files that are sent raw.")
     if kind == "application/json":
         return await _from_json(request, owner, create, size)
     if kind == "multipart/form-data":
@@ -109,7 +113,7 @@ async def _created(
         order = await create.order(fields.get("processor"), params, name, file.content_type, fields.get("retention"))
         return await create.from_stream(owner, order, form.file(), None, None)
     params = [(key, value) for key, value in request.query_params.multi_items() if key not in OF_THE_JOB]
-    order = await create.order(processor, params, name, content_type, retention)
+    order = await create.order(processor, params, name, content_type, retention, encoding)
     digest = sha256_digest(request.headers.get("content-digest"))
     return await create.from_stream(owner, order, bodies.stream(request), size, digest)
 

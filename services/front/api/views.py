@@ -84,6 +84,7 @@ def _status_fields(seen: Seen) -> Any:
         "stale": seen.stale or None,
         "name": job.name,
         "mimetype": job.mimetype,
+        "encoding": job.encoding,
         "size": job.size,
         "processor": job.processor,
         "params": dict(job.params),

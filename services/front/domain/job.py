@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from common.contracts.job import Encoding
 from common.errors import NotFound
 from services.front.domain.retention import DEFAULT, Retention
 
@@ -89,7 +90,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as front knows it. `sha256` is None until blob has the input; `fence` names the winning attempt."""
+    """A job as front knows it. `sha256` is None until blob has the input; `fence` names the winning attempt.
+
+    With an `encoding`, `size` and `sha256` are of the bytes as they came, and `mimetype` is that of the decoded file.
+    """
 
     id: str
     owner: Owner
@@ -102,6 +106,7 @@ class Job:
     created_at: datetime
     updated_at: datetime
     sha256: str | None = None
+    encoding: Encoding | None = None
     phase: str | None = None
     attempt: int | None = None
     fence: int | None = None
@@ -138,6 +143,7 @@ class NewJob:
     params: Mapping[str, Any]
     sha256: str | None = None
     retention: Retention = DEFAULT
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True, slots=True)

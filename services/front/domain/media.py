@@ -1,7 +1,9 @@
-"""Media types: what a client says that its bytes are, and whether they can be that."""
+"""Media types and encodings: what a client says that its bytes are, and whether they can be that."""
 
 import re
+from typing import get_args
 
+from common.contracts.job import Encoding
 from common.errors import UnsupportedMediaType
 
 SNIFFED_BYTES = 4096
@@ -22,6 +24,13 @@ _SIGNATURES = {
     "image/heif": _HEIF,
     "application/pdf": re.compile(rb".{0,1019}%PDF-", re.DOTALL),  # readers take rubbish before it
 }
+_ENCODINGS: dict[str, Encoding] = {name: name for name in get_args(Encoding)} | {"x-gzip": "gzip"}  # RFC 9110, 8.4.1.3
+_ENCODING_SIGNATURES: dict[Encoding, re.Pattern[bytes]] = {
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    "bzip2": re.compile(rb"BZh[1-9]"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # a frame, or one to be skipped
+}
 
 
 def parse(value: str | None) -> str:
@@ -32,6 +41,17 @@ def parse(value: str | None) -> str:
     if match is None:
         raise UnsupportedMediaType("The media type can't be read; it looks like `image/png`.")
     return match[1].lower()
+
+
+def parse_encoding(value: str | None) -> Encoding | None:
+    """The one coding of a `Content-Encoding`, None for a body that is as it is. Raises `UnsupportedMediaType`."""
+    coding = value.strip().lower() if value else "identity"
+    if coding == "identity":
+        return None
+    if coding not in _ENCODINGS:
+        takes = ", ".join(get_args(Encoding))
+        raise UnsupportedMediaType(f"A Content-Encoding is one of {takes}.", headers={"Accept-Encoding": takes})
+    return _ENCODINGS[coding]
 
 
 def safe(value: str) -> str:
@@ -52,8 +72,16 @@ def patterns(mimetype: str) -> tuple[str, str, str]:
     return mimetype, mimetype.split("/", 1)[0] + "/*", "*/*"
 
 
-def check_signature(mimetype: str, head: bytes) -> None:
-    """Raises `UnsupportedMediaType` when the first bytes of a file can't be of its media type."""
+def check_signature(mimetype: str, head: bytes, encoding: Encoding | None = None) -> None:
+    """Raises `UnsupportedMediaType` when the first bytes of a file can't be of its media type.
+
+    Of an encoded one they are held against the encoding alone: what is inside is decoded by a run's own process, and
+    nowhere else.
+    """
+    if encoding is not None:
+        if not _ENCODING_SIGNATURES[encoding].match(head):
+            raise UnsupportedMediaType(f"The bytes aren't {encoding}.")
+        return
     signature = _SIGNATURES.get(mimetype)
     if signature is not None and not signature.match(head):
         raise UnsupportedMediaType(f"The bytes aren't {mimetype}.")

@@ -119,7 +119,12 @@ def _run_of(job: Job) -> RunSubmit:
     if job.sha256 is None:
         raise Problem(f"The job {job.id} has no digest yet.")
     blob = InputRef(
-        blob_id=input_blob_id(job.id), name=job.name, mimetype=job.mimetype, size=job.size, sha256=job.sha256
+        blob_id=input_blob_id(job.id),
+        name=job.name,
+        mimetype=job.mimetype,
+        size=job.size,
+        sha256=job.sha256,
+        encoding=job.encoding,
     )
     return RunSubmit(
         id=job.id, inputs=[blob], processor=job.processor, params=dict(job.params), tenant=job.owner.tenant

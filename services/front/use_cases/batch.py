@@ -148,6 +148,7 @@ class Batches:
                 processor=batch.processor,
                 params=request.params,
                 retention=retention,
+                encoding=file.encoding,
             )
             seconds = upload_seconds(file.size, before, speed, self._most_seconds)
             uploads.append(NewUpload(job, batch.id, file.sha256, seconds, batch.held))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.contracts.job import Encoding
 from common.contracts.public import JobRequest
 from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
 from common.ids import input_blob_id, new_id
@@ -36,6 +37,7 @@ class Order:
     mimetype: str
     retention: Retention
     max_bytes: int
+    encoding: Encoding | None = None
 
 
 class Background:
@@ -107,12 +109,13 @@ class CreateJob:
         name: str | None,
         mimetype: str | None,
         retention: str | None,
+        encoding: Encoding | None = None,
     ) -> Order:
         """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
         `UnsupportedMediaType`.
         """
         entry = await self._entry(processor)
-        return self._checked(entry, entry.params.from_text(params), name, mimetype, retention)
+        return self._checked(entry, entry.params.from_text(params), name, mimetype, retention, encoding)
 
     async def _entry(self, processor: str | None) -> CatalogueEntry:
         return await self._catalogue.find(processor or self._default_processor)
@@ -143,13 +146,13 @@ class CreateJob:
                 continue
             head += chunk
             if len(head) >= media.SNIFFED_BYTES:
-                media.check_signature(order.mimetype, head)
+                media.check_signature(order.mimetype, head, order.encoding)
                 checked = True
                 yield head
         if not checked:
             if not head:
                 raise Invalid(errors=[{"pointer": "", "detail": "The file is empty."}])
-            media.check_signature(order.mimetype, head)
+            media.check_signature(order.mimetype, head, order.encoding)
             yield head
 
     def json_limit(self) -> int:
@@ -208,6 +211,7 @@ class CreateJob:
         name: str | None,
         mimetype: str | None,
         retention: str | None,
+        encoding: Encoding | None = None,
     ) -> Order:
         parsed = media.parse(mimetype)
         if not media.is_accepted(parsed, entry.offer.media_types):
@@ -221,10 +225,20 @@ class CreateJob:
             mimetype=parsed,
             retention=parse_retention(retention, self._retention_seconds),
             max_bytes=self._limits.max_bytes(entry.offer.name, parsed),
+            encoding=encoding,
         )
 
 
 def _new_job(job_id: str, owner: Owner, order: Order, size: int, sha256: str | None = None) -> NewJob:
     return NewJob(
-        job_id, owner, order.name, order.mimetype, size, order.processor, order.params, sha256, order.retention
+        id=job_id,
+        owner=owner,
+        name=order.name,
+        mimetype=order.mimetype,
+        size=size,
+        processor=order.processor,
+        params=order.params,
+        sha256=sha256,
+        retention=order.retention,
+        encoding=order.encoding,
     )
