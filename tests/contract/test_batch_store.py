@@ -47,7 +47,7 @@ async def stores(request: pytest.FixtureRequest, mongodb: Client, database_name:
 
 
 def new_upload(batch_id: str, *, held: bool = False) -> NewUpload:
-    job = NewJob(new_id(), ALICE, "$a.txt", "text/plain", 7, "checksum", {"$x": 1})
+    job = NewJob(new_id(), ALICE, "$a.txt", "text/plain", 7, "checksum", {"$x": 1}, encoding="xz")
     return NewUpload(job, batch_id, "ab" * 32, 100, held)
 
 
@@ -64,6 +64,7 @@ async def test_uploads_are_jobs_that_wait(stores: Stores) -> None:
     job = await stores.jobs.find(job_id)
     assert job is not None
     assert (job.status, job.batch_id, job.size, job.sha256) == (Status.CREATED, batch_id, 7, None)
+    assert job.encoding == "xz"
     assert job.upload is not None
     assert job.upload.sha256 == "ab" * 32
     assert job.upload.expires_at == job.created_at + timedelta(seconds=100)

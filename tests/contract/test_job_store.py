@@ -111,6 +111,12 @@ async def test_a_job_comes_back_as_it_was_written(stores: Stores) -> None:
     assert job.created_at == job.updated_at
 
 
+@pytest.mark.parametrize("encoding", ["gzip", None])
+async def test_a_job_knows_how_its_file_came_compressed(stores: Stores, encoding: str | None) -> None:
+    job = await stores.jobs.insert_stored(new_job(sha256="ab" * 32, encoding=encoding), LONG)
+    assert job.encoding == encoding
+
+
 async def test_a_stored_job_has_created_in_its_history(stores: Stores) -> None:
     job = await stores.jobs.insert_stored(new_job(sha256="ab" * 32), LONG)
     assert job.status is Status.STORED

@@ -5,8 +5,10 @@ import io
 import pytest
 from PIL import Image
 
+from common.contracts.job import Encoding
 from common.errors import UnsupportedMediaType
 from services.front.domain import media
+from tests.fakes.encodings import ENCODE
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,32 @@ def test_rarer_kinds_pass(mimetype: str, head: bytes) -> None:
 def test_bytes_that_are_something_else_are_refused(mimetype: str, head: bytes) -> None:
     with pytest.raises(UnsupportedMediaType):
         media.check_signature(mimetype, head)
+
+
+@pytest.mark.parametrize(
+    ("field", "encoding"),
+    [(None, None), ("", None), ("identity", None), (" GZip ", "gzip"), ("x-gzip", "gzip"), ("zstd", "zstd")],
+)
+def test_a_content_encoding_is_read(field: str | None, encoding: str | None) -> None:
+    assert media.parse_encoding(field) == encoding
+
+
+@pytest.mark.parametrize("field", ["br", "deflate", "gzip, gzip", "gzip,", "*", "gzip;q=1", "g zip", "x-bzip2"])
+def test_other_encodings_are_refused_with_those_that_are_known(field: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as refusal:
+        media.parse_encoding(field)
+    assert refusal.value.headers["Accept-Encoding"] == "gzip, bzip2, xz, zstd"
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+def test_bytes_are_held_against_their_encoding_and_not_against_what_they_encode(encoding: Encoding) -> None:
+    content = ENCODE[encoding](b"This is no picture, but nobody can see that from here.")
+    media.check_signature("image/png", content, encoding)
+    for other in set(ENCODE) - {encoding}:
+        with pytest.raises(UnsupportedMediaType):
+            media.check_signature("image/png", content, other)
+
+
+def test_a_zstd_file_may_begin_with_a_frame_to_be_skipped() -> None:
+    for number in range(16):
+        media.check_signature("text/plain", bytes([0x50 + number]) + b"\x2a\x4d\x18", "zstd")
