@@ -97,7 +97,7 @@ class FilesystemUploads:
         def open_and_look() -> Look:
             look = self._folder.look(facts)
             if look.status.state == "OPEN" and request.max_urls:
-                if not look.received:
+                if not self._folder.is_open(facts.id):
                     self._store.check_room(facts.size + FOOTER_BYTES)
                 self._folder.open(facts)
                 look = self._folder.look(facts)  # it may have become complete since

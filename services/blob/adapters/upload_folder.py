@@ -67,10 +67,14 @@ class UploadFolder:
         whole = not is_single(facts.size) and len(received) == part_count(facts.size)
         return Look(UploadStatus(id=facts.id, state="VERIFYING" if whole else "OPEN"), received)
 
+    def is_open(self, upload_id: str) -> bool:
+        """Whether the upload has a folder that can be used."""
+        return self._facts(upload_id) is not None
+
     def open(self, facts: UploadFacts) -> None:
         """Make the upload's folder if it isn't there; else it counts as used now, for the sweep."""
         path = self._path(facts.id)
-        if self._facts(facts.id) is not None:
+        if self.is_open(facts.id):
             with contextlib.suppress(FileNotFoundError):  # ended since
                 os.utime(path / "facts.json")
             return
