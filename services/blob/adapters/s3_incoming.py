@@ -3,6 +3,7 @@
 Nobody reads it before it is verified. A blob is made of it by copying inside the store, with the footer after it.
 """
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from common.contracts.upload import CompletedPart, UploadFacts
+from common.contracts.upload import UploadFacts
 from common.errors import NotFound
 from services.blob.adapters.hashing import HashBeside
 from services.blob.adapters.s3_bucket import Bucket, PreconditionFailed, calling
@@ -85,19 +86,25 @@ class IncomingObjects:
             raise NotFound
         return found[0]
 
-    async def parts(self, facts: UploadFacts, multipart: str) -> dict[int, str]:
-        """The entity tags of the parts that have arrived, by their numbers. Raises `NotFound`."""
+    async def parts(self, facts: UploadFacts, multipart: str, told: Mapping[int, str]) -> dict[int, str]:
+        """The entity tags of the parts that have arrived, by their numbers. Raises `NotFound`.
+
+        A store may keep both when a part is sent twice (SeaweedFS does), with times in whole seconds. Then the one
+        counts that `told` has, else the later; and where that can't be said, none, so that it is sent once more.
+        """
         async with calling():
             pages = self._bucket.client.get_paginator("list_parts").paginate(
                 **self._where(facts.id), UploadId=multipart
             )
             listed = [item async for page in pages for item in page.get("Parts", [])]
+        sent: dict[int, dict[str, datetime]] = defaultdict(dict)
         count = part_count(facts.size)
-        return {
-            item["PartNumber"]: item["ETag"]
-            for item in listed
-            if item["PartNumber"] <= count and item["Size"] == part(facts.size, item["PartNumber"]).size
-        }
+        for item in listed:
+            number, etag = item["PartNumber"], item["ETag"].strip('"')
+            if number <= count and item["Size"] == part(facts.size, number).size:
+                sent[number][etag] = max(item["LastModified"], sent[number].get(etag, item["LastModified"]))
+        chosen = {number: _chosen(etags, told.get(number)) for number, etags in sent.items()}
+        return {number: etag for number, etag in chosen.items() if etag}
 
     async def join(self, upload_id: str, multipart: str, parts: Mapping[int, str]) -> None:
         """Make one object of the parts. Raises `NotFound` when another has, or has aborted them."""
@@ -178,6 +185,9 @@ class IncomingObjects:
         return {**labels(facts), "uploaded": incoming.sent_at.isoformat(timespec="seconds")}
 
 
-def same_parts(told: list[CompletedPart], there: Mapping[int, str]) -> bool:
-    """Whether the parts that a client tells of are those that are there."""
-    return {each.number: each.etag.strip('"') for each in told} == {n: etag.strip('"') for n, etag in there.items()}
+def _chosen(etags: Mapping[str, datetime], told: str | None) -> str | None:
+    if told in etags:
+        return told
+    latest = max(etags.values())
+    last = [etag for etag, at in etags.items() if at == latest]
+    return last[0] if len(last) == 1 else None

@@ -20,9 +20,10 @@ Trade-offs
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.session import AioSession
@@ -40,7 +41,7 @@ from common.errors import AlreadyExists, Invalid, NotFound, Unavailable
 from common.loops import attempt, stop
 from services.blob.adapters.s3 import S3BlobStore
 from services.blob.adapters.s3_bucket import S3Options, open_client
-from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects, labels, same_parts
+from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects, labels
 from services.blob.domain.uploads import is_single, part_count, part_size, parts_from
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ MAX_URL_SECONDS = 7 * 86_400
 VERIFICATIONS = 2
 # A completion is answered when it is done, unless that takes longer.
 PATIENCE_SECONDS = 1.0
+NOTHING_TOLD: Mapping[int, str] = MappingProxyType({})
 
 
 @asynccontextmanager
@@ -105,9 +107,10 @@ class S3Uploads:
         return plan.model_copy(update=told)
 
     async def complete(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus:
-        status = await self._look(facts, parts)
+        told = {part.number: part.etag.strip('"') for part in parts}
+        status = await self._look(facts, told)
         if status.state == "VERIFYING":
-            await asyncio.wait([self._verify(facts)], timeout=PATIENCE_SECONDS)
+            await asyncio.wait([self._verify(facts, told)], timeout=PATIENCE_SECONDS)
             status = await self.status(facts)
         return status
 
@@ -129,15 +132,15 @@ class S3Uploads:
         """Break off the verifications; the next question starts them anew."""
         await stop(*self._verifying.values())
 
-    async def _look(self, facts: UploadFacts, parts: Sequence[CompletedPart] = ()) -> UploadStatus:
-        """Where it is. Raises `Invalid` when all parts are there, and `parts` are others."""
+    async def _look(self, facts: UploadFacts, told: Mapping[int, str] = NOTHING_TOLD) -> UploadStatus:
+        """Where it is. Raises `Invalid` when all parts are there, and those `told` of are others."""
         try:
             blob = await self._store.stat(facts.id)
         except NotFound:
-            return UploadStatus(id=facts.id, state=await self._state(facts, parts))
+            return UploadStatus(id=facts.id, state=await self._state(facts, told))
         return UploadStatus(id=facts.id, state="COMPLETE", size=blob.size, sha256=blob.sha256)
 
-    async def _state(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadState:
+    async def _state(self, facts: UploadFacts, told: Mapping[int, str]) -> UploadState:
         try:
             incoming = await self._incoming.look(facts.id)
         except NotFound:
@@ -145,14 +148,16 @@ class S3Uploads:
                 return "OPEN"
         else:
             return {"": "VERIFYING", "mismatch": "MISMATCH"}.get(incoming.state, "OPEN")  # type: ignore[return-value]
-        _, received = await self._received(facts, "OPEN", opening=False)
+        _, received = await self._received(facts, "OPEN", told)
         if len(received) < part_count(facts.size):
             return "OPEN"
-        if parts and not same_parts(list(parts), received):
+        if told and told != received:
             raise Invalid("These aren't the parts that arrived.")
         return "VERIFYING"
 
-    async def _received(self, facts: UploadFacts, state: UploadState, *, opening: bool) -> tuple[str, dict[int, str]]:
+    async def _received(
+        self, facts: UploadFacts, state: UploadState, told: Mapping[int, str] = NOTHING_TOLD, *, opening: bool = False
+    ) -> tuple[str, dict[int, str]]:
         """The multipart upload and its parts that have arrived; both empty when there is none."""
         if state != "OPEN":
             return "", {}
@@ -161,7 +166,7 @@ class S3Uploads:
                 multipart = await self._incoming.open_multipart(facts)
             else:
                 multipart = await self._incoming.find_multipart(facts.id)
-            return multipart, await self._incoming.parts(facts, multipart)
+            return multipart, await self._incoming.parts(facts, multipart, told)
         except NotFound:
             if opening:
                 raise Unavailable("The upload is just being aborted or completed.") from None
@@ -184,19 +189,19 @@ class S3Uploads:
         url: str = await self._signer.generate_presigned_url(call, Params=params, ExpiresIn=seconds)
         return url
 
-    def _verify(self, facts: UploadFacts) -> "asyncio.Task[bool]":
+    def _verify(self, facts: UploadFacts, told: Mapping[int, str] = NOTHING_TOLD) -> "asyncio.Task[bool]":
         task = self._verifying.get(facts.id)
         if task is None:
-            task = asyncio.create_task(attempt("blob.verification", lambda: self._finish(facts)))
+            task = asyncio.create_task(attempt("blob.verification", lambda: self._finish(facts, told)))
             self._verifying[facts.id] = task
             task.add_done_callback(lambda _: self._verifying.pop(facts.id, None))
         return task
 
-    async def _finish(self, facts: UploadFacts) -> None:
+    async def _finish(self, facts: UploadFacts, told: Mapping[int, str]) -> None:
         """From all parts to the blob, or to the mark of a mismatch. Where another process has done it, nothing."""
         async with self._at_once:
             try:
-                await self._join(facts)
+                await self._join(facts, told)
                 incoming = await self._incoming.look(facts.id)
                 if incoming.state:
                     return
@@ -214,9 +219,9 @@ class S3Uploads:
             else:
                 await self._incoming.remove(facts.id)
 
-    async def _join(self, facts: UploadFacts) -> None:
+    async def _join(self, facts: UploadFacts, told: Mapping[int, str]) -> None:
         if is_single(facts.size):
             return
-        multipart, received = await self._received(facts, "OPEN", opening=False)
+        multipart, received = await self._received(facts, "OPEN", told)
         if len(received) == part_count(facts.size):
             await self._incoming.join(facts.id, multipart, received)
