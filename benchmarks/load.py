@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,15 @@ CONNECTIONS = 32
 SCRIPT = Path(__file__).parent / "load.lua"
 
 
+@cache
+def find_wrk() -> str | None:
+    """The path of wrk, or None where it can't be had."""
+    try:
+        return peers.debian("wrk", "wrk")
+    except peers.MissingPeerError:
+        return None
+
+
 class LoadError(Exception):
     """A request of the load was refused or lost, so what was measured is not what was meant."""
 
@@ -23,9 +33,8 @@ async def get_load(base_url: str, paths: Sequence[str], token: str, seconds: flo
 
     Raises `LoadError` if any answer is not 2xx.
     """
-    try:
-        wrk = peers.debian("wrk", "wrk")
-    except peers.MissingPeerError:
+    wrk = await asyncio.to_thread(find_wrk)
+    if wrk is None:
         return await _python_load(base_url, paths, token, seconds)
     listed = folder / "paths.txt"
     await asyncio.to_thread(listed.write_text, "\n".join(paths))

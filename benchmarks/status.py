@@ -1,10 +1,11 @@
 """Status of a final job: front, a bare ASGI hello, and a plain FastAPI route, one process each."""
 
+import asyncio
 import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks.load import CONNECTIONS, get_load
+from benchmarks.load import CONNECTIONS, find_wrk, get_load
 from benchmarks.measure import Effort, Goal, Section, alternate, say
 from benchmarks.system import System, answers, system
 from common.ids import new_id
@@ -40,6 +41,9 @@ async def run(effort: Effort, folder: Path) -> Section:
             for side, url in {FRONT: up.front_url, HELLO: hello, PLAIN: plain}.items()
         }
         section.results = await alternate(sides, effort)
+    if await asyncio.to_thread(find_wrk) is None:
+        section.notes.append("Without wrk the load came from a client in Python, which was the slowest: no ratios.")
+        return section
     rate = {side: result.median("rps") for side, result in section.results.items()}
     section.goals = [
         Goal("requests/s, against a bare hello", rate[FRONT] / rate[HELLO], 0.5),
