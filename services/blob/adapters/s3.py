@@ -18,7 +18,8 @@ Permissions
 
 Trade-offs
     - One part of each upload is in memory, and nothing is received while it is sent.
-    - The store has to keep `If-None-Match: *`, on PUT and on CompleteMultipartUpload.
+    - The store has to keep `If-None-Match: *`, on PUT and on CompleteMultipartUpload. SeaweedFS 4.48 doesn't keep the
+      latter between two completions in the same moment, so one process does them one after the other; two may both win.
     - Retries and their budget are botocore's. A write whose outcome can't be learned is `Unavailable`, and its bytes
       may still become visible, whole: the retry finds them, and is told that they are there already.
     - An object without a fitting footer is not a blob, as a file isn't: logged as `blob.corrupt`, listed, deletable.

@@ -7,8 +7,9 @@ all calls share; what is left after that is final here.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -64,6 +65,11 @@ class Bucket:
     client: "S3Client"
     name: str
     encryption: dict[str, Any]
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def lock(self, key: str) -> asyncio.Lock:
+        """One writer at a time completes a key: SeaweedFS lets two through that ask in the same moment."""
+        return self._locks.setdefault(key, asyncio.Lock())
 
 
 @asynccontextmanager

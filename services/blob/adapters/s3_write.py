@@ -156,7 +156,8 @@ class StagedObject:
                     **self._properties(),
                 )
         else:
-            async with calling(PART_SECONDS):
+            key = BLOBS + self._blob_id
+            async with self._bucket.lock(key), calling(PART_SECONDS):
                 await self._bucket.client.complete_multipart_upload(
                     Bucket=self._bucket.name,
                     Key=BLOBS + self._blob_id,
