@@ -48,6 +48,7 @@ class JobStates(RuleBasedStateMachine):
         self.acknowledged: set[str] = set()
         self.lost_inputs: set[str] = set()
         self.seen: dict[str, Job] = {}
+        self.first_seen: dict[str, Job] = {}
         self.read_at: dict[str, datetime] = {}
 
     created = Bundle("created")
@@ -76,15 +77,18 @@ class JobStates(RuleBasedStateMachine):
                 assert job_id in self.lost_inputs
 
     def and_leaves_nothing_behind(self) -> None:
-        self.clock.forward(KEPT)
-        self.process(self.retire()())
         for job_id in self.acknowledged:
-            job = self.now(job_id)
-            assert job is None or job.bytes_deleted
-            assert not self.blobs_of(job_id)
-        self.clock.forward(RECORD)
-        self.process(self.retire()())
+            self.read(job_id)
+        for seconds in (0, KEPT, RECORD):
+            self.clock.forward(seconds)
+            for calls in (*range(8), None):
+                self.fuse.set(calls, after=False)
+                self.process(self.retire()())
+                self.every_job_follows_the_table()
+                self.bytes_are_there_until_they_may_go_and_not_when_they_are_said_to_be_gone()
+                self.clock.forward(LEASE)
         assert not any(map(self.now, self.acknowledged))
+        assert not any(map(self.blobs_of, self.acknowledged))
 
     def process(self, steps: Coroutine[Any, Any, Any]) -> Any:
         """One process doing one thing; None when it died of it."""
@@ -173,17 +177,21 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(job_id=created)
     def owner_reads_the_output(self, job_id: str) -> None:
+        self.read(job_id)
+
+    def read(self, job_id: str) -> None:
         job = self.now(job_id)
         if job is not None and job.outputs and not job.bytes_deleted:
             self.loop.run_until_complete(self.retention.output_read(job_id, 0, GRACE))
             if job.retention.until_read:
                 self.read_at.setdefault(job_id, self.clock.now)
 
-    @rule(job_id=created, crash=crashes)
-    def late_writer_carries_on_what_it_saw(self, job_id: str, crash: tuple[int | None, bool]) -> None:
-        if job_id in self.seen:
+    @rule(job_id=created, crash=crashes, at_first=st.booleans())
+    def late_writer_carries_on_what_it_saw(self, job_id: str, crash: tuple[int | None, bool], at_first: bool) -> None:
+        saw = self.first_seen if at_first else self.seen
+        if job_id in saw:
             self.fuse.set(*crash)
-            self.process(self.advance.carry_on(self.seen[job_id]))
+            self.process(self.advance.carry_on(saw[job_id]))
 
     @rule(job_id=created, success=st.booleans())
     def run_ends(self, job_id: str, success: bool) -> None:
@@ -230,6 +238,7 @@ class JobStates(RuleBasedStateMachine):
                 assert state_of(job) == state_of(before), "a final state never changes"
                 assert job.bytes_deleted >= before.bytes_deleted
             self.seen[job_id] = job
+            self.first_seen.setdefault(job_id, job)
 
     @invariant()
     def an_end_is_what_job_said(self) -> None:
