@@ -174,6 +174,24 @@ async def test_many_claimers_at_once_take_each_run_once(bench: Bench) -> None:
     assert sorted(taken) == sorted(run.id for run in runs)
 
 
+async def test_claims_of_one_run_each_do_not_get_in_each_others_way(bench: Bench) -> None:
+    runs = [await bench.submitted() for _ in range(40)]
+    claims = await asyncio.gather(*(bench.store.claim(new_id(), ["checksum"], 1, LONG) for _ in range(16)))
+    assert [len(claim) for claim in claims] == [1] * 16, "nobody comes back empty from a full queue"
+    assert {claim[0].run.id for claim in claims} == {run.id for run in runs[:16]}, "those that waited longest"
+
+
+async def test_a_claim_that_is_repeated_while_it_is_under_way_takes_no_more(bench: Bench) -> None:
+    for _ in range(10):
+        await bench.submitted()
+    claim_id = new_id()
+    same = await asyncio.gather(*(bench.store.claim(claim_id, ["checksum"], 2, LONG) for _ in range(5)))
+    assert {tuple(claimed.run.id for claimed in claim) for claim in same} == {
+        tuple(claimed.run.id for claimed in same[0])
+    }
+    assert len(await bench.store.claim(new_id(), ["checksum"], 20, LONG)) == 8
+
+
 async def test_a_claimed_run_that_never_starts_goes_back_and_costs_no_attempt(bench: Bench) -> None:
     claimed = await bench.claimed(start_seconds=SHORT)
     await bench.store.heartbeat(claimed.run.id, claimed.fence, LONG, started=False, phase=None)

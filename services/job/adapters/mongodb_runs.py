@@ -9,33 +9,27 @@ The inputs and parameters are kept as the JSON text they came as: the queue neve
 depth or number of theirs can spoil a bulk write for others.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from common.coalescer import Coalescer
-from common.contracts.job import InputRef, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import Invalid, StaleFence, Unavailable
 from common.ids import new_id
 from common.mongo import Document, changes
 from services.job.adapters import pipelines
+from services.job.adapters.mongodb_claims import MongoClaims, inputs_json
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover, Submitted
 
 DUPLICATE_KEY = 11000
-# Others may win all the runs that a claim looked at; those behind them are still there.
-CLAIM_TRIES = 4
 STATUS = {"state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
-CLAIMED = {"fence": 1, "inputs": 1, "processor": 1, "params": 1, "tenant": 1}
-
-_inputs = TypeAdapter(list[InputRef])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +46,7 @@ class MongoRunStore:
 
     def __init__(self, runs: AsyncCollection[Document]) -> None:
         self._runs = runs
+        self._claims = MongoClaims(runs)
         self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
         self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
 
@@ -68,16 +63,7 @@ class MongoRunStore:
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:
-        mine, ids = await asyncio.gather(self._claimed(claim_id, limit), self._first_due(processors, limit))
-        for _ in range(CLAIM_TRIES):
-            if mine or not ids:
-                return mine
-            taken = {"_id": {"$in": ids}, "state": RunState.QUEUED, **pipelines.due("availableAt")}
-            result = await self._runs.update_many(taken, pipelines.claim(claim_id, start_seconds))
-            if result.modified_count:
-                return await self._claimed(claim_id, limit)
-            ids = await self._first_due(processors, limit)
-        return []
+        return await self._claims.claim(claim_id, processors, limit, start_seconds)
 
     async def heartbeat(
         self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
@@ -146,15 +132,6 @@ class MongoRunStore:
         async for change in changes(self._runs, watched):
             yield change.get("fullDocument", {}).get("processor")
 
-    async def _first_due(self, processors: Sequence[str], limit: int) -> list[str]:
-        queued = {"state": RunState.QUEUED, "processor": {"$in": list(processors)}, **pipelines.due("availableAt")}
-        first = self._runs.find(queued, {"_id": 1}).sort([("availableAt", 1), ("_id", 1)]).limit(limit)
-        return [found["_id"] async for found in first]
-
-    async def _claimed(self, claim_id: str, limit: int) -> list[Claimed]:
-        held = self._runs.find({"claimId": claim_id, "state": RunState.RUNNING}, CLAIMED)
-        return [_claimed(found) async for found in held.sort([("availableAt", 1), ("_id", 1)]).limit(limit)]
-
     async def _change(
         self, run_id: str, fence: int, pipeline: pipelines.Pipeline, *, reads: bool = False
     ) -> Document | None:
@@ -204,21 +181,10 @@ class MongoRunStore:
 def _document(run: RunSubmit) -> Document:
     try:
         params = to_json(run.params).decode()
-        inputs = _inputs.dump_json(run.inputs).decode()
+        inputs = inputs_json.dump_json(run.inputs).decode()
     except PydanticSerializationError as error:
         raise Invalid("The parameters hold a text that isn't Unicode.") from error
     return {"_id": run.id, "inputs": inputs, "processor": run.processor, "params": params, "tenant": run.tenant}
-
-
-def _claimed(found: Document) -> Claimed:
-    run = RunSubmit(
-        id=found["_id"],
-        inputs=_inputs.validate_json(found["inputs"]),
-        processor=found["processor"],
-        params=from_json(found["params"]),
-        tenant=found["tenant"],
-    )
-    return Claimed(run, found["fence"])
 
 
 def _status(found: Document) -> RunStatus:
