@@ -5,6 +5,7 @@ job's are tested in tests/integration/test_job_plans.py.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,11 +15,16 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from common.ids import new_id
 from common.mongo import Document
 from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
-from services.front.domain.job import JobError, NewJob, Output, Owner, Status, Transition
+from services.front.adapters.mongodb_retention import MongoRetentionStore
+from services.front.domain.batch import NewBatch
+from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
+from services.front.domain.retention import DEFAULT, Retention
 
 MANY = 300
 LONG = 600.0
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 QUERIES = ("find", "aggregate", "update", "delete", "findAndModify")
 # Of the session, and of how sure an answer has to be: `explain` takes neither.
 NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
@@ -50,23 +56,29 @@ class Stores:
         self.jobs = MongoJobStore(client, database)
         self.inline = MongoInlineStore(client, database)
         self.offers = MongoOfferStore(client, database)
+        self.batches = MongoBatchStore(client, database)
+        self.retention = MongoRetentionStore(client, database)
 
 
 @pytest.fixture
 async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
-    """Stores with some hundred jobs in each state and as many inline bytes, all young and under a lease."""
+    """Stores with some hundred jobs in each state and as many inline bytes, all young and under a lease; nothing of
+    them is due.
+    """
     recorder = Recorder()
     async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
         stores = Stores(client, database_name, recorder)
         await stores.jobs.create_indexes()
         await stores.inline.create_indexes()
+        await stores.batches.create_indexes()
+        await stores.retention.create_indexes()
         created = await stores.jobs.insert_created(new_job(), LONG)
         await stores.inline.put(created.id, b"bytes")
         template = await stores.database["jobs"].find_one({}) or {}
         bytes_template = await stores.database["inline"].find_one({}) or {}
         ids = [new_id() for _ in range(MANY)]
         await stores.database["jobs"].insert_many(
-            {**template, "_id": job_id, "status": status.value}
+            {**template, "_id": job_id, "status": status.value, "retireAt": LATER}
             for job_id, status in zip(ids, 100 * [*Status], strict=False)
         )
         await stores.database["inline"].insert_many({**bytes_template, "_id": job_id} for job_id in ids)
@@ -74,8 +86,8 @@ async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
         yield stores
 
 
-def new_job() -> NewJob:
-    return NewJob(new_id(), Owner("acme", "alice"), "a.txt", "text/plain", 5, "checksum", {}, "ab" * 32)
+def new_job(retention: Retention = DEFAULT) -> NewJob:
+    return NewJob(new_id(), Owner("acme", "alice"), "a.txt", "text/plain", 5, "checksum", {}, "ab" * 32, retention)
 
 
 async def inserts(stores: Stores) -> None:
@@ -101,6 +113,23 @@ async def recovery(stores: Stores) -> None:
     lapsed = await stores.jobs.insert_created(new_job(), -1)
     assert [job.id for job in await stores.jobs.take_lapsed({Status.CREATED, Status.STORED}, LONG, 100)] == [lapsed.id]
     assert not await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 100)
+
+
+async def retention(stores: Stores) -> None:
+    batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
+    upload = NewUpload(new_job(Retention(60, until_read=True)), batch.id, None, LONG, held=False)
+    await stores.batches.insert_uploads([upload])
+    await stores.batches.insert_batch(batch)
+    job_id = upload.job.id
+    await stores.jobs.apply(job_id, Transition.stored(5, "ab" * 32), LONG)
+    await stores.jobs.apply(job_id, Transition.submitted(), LONG)
+    await stores.jobs.apply(job_id, Transition.completed(1, 1, (Output("o", "text/plain", 1, "ab" * 32),)))
+    stores.recorder.commands.clear()
+    (job,) = await stores.retention.take_retiring(LONG, 100)
+    await stores.retention.await_expiry([job_id], input_deleted=True)
+    await stores.retention.output_read(job_id, 0, LONG)
+    await stores.retention.bytes_deleted([job_id], LONG)
+    await stores.retention.forget([job])
 
 
 async def tasks(stores: Stores) -> None:
@@ -134,6 +163,7 @@ JOURNEYS = [
     (reads, 0),
     (transitions, 1),
     (recovery, 1),
+    (retention, 1),
     (tasks, 1),
     (inline_bytes, 1),
     (inline_age, 0),
