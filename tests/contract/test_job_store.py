@@ -182,6 +182,21 @@ async def test_leases_are_taken_by_state_and_never_of_final_jobs(stores: Stores)
     assert [job.id for job in await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 10)] == [submitted]
 
 
+async def test_a_job_that_is_gone_is_not_remembered(mongodb: Client, database_name: str) -> None:
+    store = MongoJobStore(mongodb, database_name)
+    job_id = (await store.insert_created(new_job(), LONG)).id
+    for target in PATHS[Status.EXECUTION_COMPLETED]:
+        await store.apply(job_id, transition_to(target), LONG)
+    first = await store.find(job_id)
+    assert await store.find(job_id) is first, "nothing of it has changed"
+    await store.jobs.update_one({"_id": job_id}, {"$set": {"bytesDeleted": True}})
+    changed = await store.find(job_id)
+    assert changed is not None
+    assert changed.bytes_deleted
+    await store.jobs.delete_one({"_id": job_id})
+    assert await store.find(job_id) is None
+
+
 async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
     job = await stores.jobs.insert_created(new_job(), LONG)
     assert await stores.jobs.now() >= job.created_at

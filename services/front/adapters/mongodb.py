@@ -3,12 +3,15 @@
 Times are the server's clock (`$$NOW`, which works in pipelines only), so an insert is an upsert with a pipeline.
 `bulk_write` returns totals and not winners: where not every write of a batch took hold, the unique token that each
 leaves in the history tells, in one majority read, which did.
+A job that has ended never changes but for its bytes' going, so a read of one that is remembered asks only whether it
+is still there, and what became of these.
 Parameters are kept as JSON text: BSON has no integers over 64 bits and nests no deeper than 100.
 """
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +32,11 @@ INDEXES = [
         partialFilterExpression={"leaseUntil": {"$exists": True}},
     )
 ]
+
+REMEMBERED_JOBS = 2048
+SMALL_OUTPUTS = 32
+SMALL_PARAMS_CHARACTERS = 2048
+_AFTER_THE_END = ("expiresAt", "inputDeleted", "bytesDeleted")
 
 
 def seconds_from_now(seconds: float) -> Document:
@@ -58,6 +66,7 @@ class MongoJobStore:
         self.jobs: AsyncCollection[Document] = client[database]["jobs"]
         self.tasks: AsyncCollection[Document] = client[database]["tasks"]
         self._admin = client.admin
+        self._ended: dict[str, Job] = {}
         self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch)
         self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch)
         self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch)
@@ -87,8 +96,35 @@ class MongoJobStore:
         return await self._find(job_id)
 
     async def _find_batch(self, ids: Sequence[str]) -> Sequence[Job | None]:
-        found = await self.find_many(ids)
+        known = self._ended.keys() & set(ids)
+        fresh, still_there = await asyncio.gather(self.find_many(set(ids) - known), self._still_there(known))
+        for job in fresh.values():
+            if job.status.is_final and _is_small(job):
+                self._remember(job)
+        found = {**fresh, **still_there}
         return [found.get(job_id) for job_id in ids]
+
+    async def _still_there(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Of jobs that have ended before, all but what became of their bytes is known already."""
+        if not job_ids:
+            return {}
+        found: dict[str, Job] = {}
+        async for document in self.jobs.find({"_id": {"$in": list(job_ids)}}, dict.fromkeys(_AFTER_THE_END, 1)):
+            job = self._ended.get(document["_id"])
+            if job is not None:
+                after = _after_the_end(document)
+                if after != (job.expires_at, job.input_deleted, job.bytes_deleted):
+                    job = replace(job, expires_at=after[0], input_deleted=after[1], bytes_deleted=after[2])
+                    self._ended[job.id] = job
+                found[job.id] = job
+        for job_id in set(job_ids) - found.keys():
+            self._ended.pop(job_id, None)
+        return found
+
+    def _remember(self, job: Job) -> None:
+        while len(self._ended) >= REMEMBERED_JOBS:
+            del self._ended[next(iter(self._ended))]
+        self._ended[job.id] = job
 
     async def find_many(self, job_ids: Collection[str]) -> Mapping[str, Job]:
         if not job_ids:
@@ -214,8 +250,19 @@ def _encoded(fields: Mapping[str, Any]) -> Document:
     return encoded
 
 
+def _after_the_end(document: Document) -> tuple[datetime | None, bool, bool]:
+    """What may change of a job that has ended; `_AFTER_THE_END` in a document."""
+    return document.get("expiresAt"), document.get("inputDeleted", False), document.get("bytesDeleted", False)
+
+
+def _is_small(job: Job) -> bool:
+    """Whether a job may be remembered, for their number is limited, not their size."""
+    return len(job.outputs) <= SMALL_OUTPUTS and len(str(job.params)) <= SMALL_PARAMS_CHARACTERS
+
+
 def job_of(document: Document) -> Job:
     """The job that a document is."""
+    expires_at, input_deleted, bytes_deleted = _after_the_end(document)
     error = document.get("error")
     upload = document.get("upload")
     retention = document.get("retention")
@@ -241,7 +288,7 @@ def job_of(document: Document) -> Job:
         upload=Upload(upload["sha256"], upload["expiresAt"]) if upload else None,
         held=document.get("held", False),
         retention=Retention(retention["seconds"], retention["untilRead"]) if retention else DEFAULT,
-        expires_at=document.get("expiresAt"),
-        input_deleted=document.get("inputDeleted", False),
-        bytes_deleted=document.get("bytesDeleted", False),
+        expires_at=expires_at,
+        input_deleted=input_deleted,
+        bytes_deleted=bytes_deleted,
     )

@@ -10,11 +10,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.ids import is_job_id
 from common.web.problems import MEDIA_TYPE, problem_of
 from services.front.api.views import PREFIX, status_view
+from services.front.domain.job import Job
 from services.front.ports import Tokens
-from services.front.use_cases.read import ReadJob
+from services.front.use_cases.read import ReadJob, Seen
 
 _BEFORE = f"{PREFIX}/job/"
 _AFTER = "/status"
+KEPT_ANSWERS = 2048
+KEPT_BYTES = 16 * 1024
 
 
 class FastStatus:
@@ -24,6 +27,7 @@ class FastStatus:
         self._app = app
         self._tokens = tokens
         self._read = read
+        self._kept: dict[str, tuple[Job, bytes]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
@@ -46,10 +50,22 @@ class FastStatus:
         await send({"type": "http.response.body", "body": body})
         return None
 
+    def _rendered(self, seen: Seen) -> bytes:
+        """The answer's body, kept for a final job as long as the store gives the very same one."""
+        job, body = self._kept.get(seen.job.id, (None, b""))
+        if job is seen.job:
+            return body
+        body = status_view(seen).to_wire()
+        if seen.job.status.is_final and len(body) <= KEPT_BYTES:
+            while len(self._kept) >= KEPT_ANSWERS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[seen.job.id] = (seen.job, body)
+        return body
+
     async def _answer(self, job_id: str, authorization: str | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         try:
             owner = await self._tokens.owner(authorization)
-            body = status_view(await self._read.status(owner, job_id)).to_wire()
+            body = self._rendered(await self._read.status(owner, job_id))
         except Exception as error:  # noqa: BLE001 - the outermost handler of this path
             problem = problem_of(error)
             headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
