@@ -1,11 +1,12 @@
 """Settings come from the environment, are validated once at start, and fail with a sentence that names the variable."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 LoadedSettings = TypeVar("LoadedSettings", bound=BaseSettings)
 
@@ -35,10 +36,15 @@ class ServerSettings(ProcessSettings):
 
 def load(kind: type[LoadedSettings]) -> LoadedSettings:
     """Read the settings; on a fault say which variable is wrong, and exit with 2."""
+    prefix = kind.model_config.get("env_prefix", "")
     try:
         return kind()
+    except SettingsError as error:
+        # Lists and mappings are read as JSON, and what isn't is named in the message alone.
+        named = re.search(r'field "(\w+)"', str(error))
+        print(f"{prefix}{named[1].upper() if named else ''}: this isn't JSON.", file=sys.stderr)  # noqa: T201 - as below
+        raise SystemExit(2) from None
     except ValidationError as error:
-        prefix = kind.model_config.get("env_prefix", "")
         for fault in error.errors(include_url=False, include_input=False):
             variable = prefix + "_".join(str(part) for part in fault["loc"]).upper()
             print(f"{variable}: {fault['msg']}.", file=sys.stderr)  # noqa: T201 - logging is not set up yet
