@@ -89,9 +89,11 @@ def moment(text: str) -> datetime:
 async def assert_deleted(platform: Platform, status: dict[str, Any]) -> None:
     """The bytes are gone, the record says so, and the job can be read as before."""
     alice = platform.client()
+    platform.to_blob.calls.clear()
     for href in (status["outputs"][0]["href"], f"/api/v1/job/{status['id']}/output"):
         answer = await alice.get(href)
         assert (answer.status_code, answer.json()["type"]) == (410, "/problems/result-deleted")
+    assert platform.to_blob.calls == []
     assert (await alice.get(f"/api/v1/job/{status['id']}/status")).json() == status
     job = await seen(platform, status["id"])
     assert job["bytesDeleted"] is True
@@ -251,10 +253,12 @@ async def test_while_blob_is_away_nothing_is_said_to_be_deleted(platform: Platfo
     work = retire(platform)
 
     async def refused() -> bool:
+        """Both when its input was due and when its outputs were."""
+        over = moment((await seen(platform, status["id"]))["expiresAt"]) <= await platform.core.jobs.now()
         try:
             await work()
         except Unavailable:
-            return True
+            return over
         return False
 
     platform.to_blob.on = True
@@ -262,7 +266,9 @@ async def test_while_blob_is_away_nothing_is_said_to_be_deleted(platform: Platfo
         await eventually(refused)
     finally:
         platform.to_blob.on = False
-    assert "bytesDeleted" not in await seen(platform, status["id"])
+    job = await platform.core.jobs.find(status["id"])
+    assert job is not None
+    assert (job.input_deleted, job.bytes_deleted) == (False, False)
     await until_bytes_are_gone(platform, status["id"])
     await assert_deleted(platform, status)
 
