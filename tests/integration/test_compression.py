@@ -81,11 +81,12 @@ async def test_a_compressed_picture_becomes_variants(platform: Platform) -> None
 
 async def test_a_file_that_is_sent_as_it_is_says_so_or_nothing(platform: Platform) -> None:
     alice = platform.client()
-    job_id = await post(alice, CHECKSUM, ENCODE["gzip"](TEXT), "identity", "application/gzip")
+    sent = ENCODE["gzip"](TEXT)  # once, because gzip notes the second
+    job_id = await post(alice, CHECKSUM, sent, "identity", "application/gzip")
     status = await platform.final(alice, job_id)
     assert "encoding" not in status
     found = httpx.Response(200, content=await output(alice, status)).json()
-    assert found["digest"] == sha256(ENCODE["gzip"](TEXT))
+    assert found["digest"] == sha256(sent)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
