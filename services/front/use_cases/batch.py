@@ -31,10 +31,14 @@ class BatchSeen:
 
 def facts_of(job: Job) -> UploadFacts:
     """What front tells blob of an upload, the same each time."""
+    return _facts(job, job.upload.sha256 if job.upload else None)
+
+
+def _facts(job: Job | NewJob, sha256: str | None) -> UploadFacts:
     return UploadFacts(
         id=input_blob_id(job.id),
         size=job.size,
-        sha256=job.upload.sha256 if job.upload else None,
+        sha256=sha256,
         media_type=job.mimetype,
         name=job.name,
         tenant=job.owner.tenant,
@@ -81,7 +85,7 @@ class Batches:
         plans = await self._blobs.plan_uploads(
             [
                 UploadRequest(
-                    facts=_facts_of_new(upload),
+                    facts=_facts(upload.job, upload.sha256),
                     max_urls=max(1, MAX_URLS // len(uploads)),
                     expires_in=int(upload.expires_seconds),
                 )
@@ -154,16 +158,3 @@ class Batches:
             uploads.append(NewUpload(job, batch.id, file.sha256, seconds, batch.held))
             before += file.size
         return uploads
-
-
-def _facts_of_new(upload: NewUpload) -> UploadFacts:
-    job = upload.job
-    return UploadFacts(
-        id=input_blob_id(job.id),
-        size=job.size,
-        sha256=upload.sha256,
-        media_type=job.mimetype,
-        name=job.name,
-        tenant=job.owner.tenant,
-        subject=job.owner.subject,
-    )
