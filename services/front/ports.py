@@ -77,8 +77,10 @@ class BatchStore(Protocol):
     async def take_uploads(self, limit: int) -> Sequence[Job]:
         """Uploads that it is time to look at; each is due again after a pause that doubles, from 2 s to 5 minutes."""
 
-    async def held_batches(self, limit: int) -> Sequence[Batch]:
-        """Batches that wait for all of their files."""
+    async def take_held(self, limit: int) -> Sequence[Batch]:
+        """Batches that wait for all of their files, those first that were looked at longest ago; each is due again
+        after 2 s, so that none keeps another from its turn.
+        """
 
     async def release_batch(self, batch_id: str) -> None:
         """Let a held batch's `STORED` jobs go on; the tracker takes them up at once."""

@@ -129,7 +129,7 @@ async def test_an_expiry_moves_forth_but_not_past_the_most(stores: Stores) -> No
 
 async def test_a_held_job_goes_on_only_when_its_batch_is_released(stores: Stores) -> None:
     batch_id, ids = await new_batch(stores, 2, held=True)
-    assert [batch.id for batch in await stores.batches.held_batches(10)] == [batch_id]
+    assert [batch.id for batch in await stores.batches.take_held(10)] == [batch_id]
     for job_id in ids:
         await stores.jobs.apply(job_id, Transition.stored(7, "ab" * 32), 0)
     assert await stores.jobs.take_lapsed({Status.STORED}, 600, 10) == []
@@ -137,7 +137,18 @@ async def test_a_held_job_goes_on_only_when_its_batch_is_released(stores: Stores
     released = await stores.jobs.take_lapsed({Status.STORED}, 600, 10)
     assert sorted(job.id for job in released) == sorted(ids)
     assert not any(job.held for job in released)
-    assert await stores.batches.held_batches(10) == []
+    await stores.until_due()
+    assert await stores.batches.take_held(10) == []
+
+
+async def test_held_batches_have_their_turns(stores: Stores) -> None:
+    ids = {(await new_batch(stores, 1, held=True))[0] for _ in range(4)}
+    first = await stores.batches.take_held(2)
+    second = await stores.batches.take_held(2)
+    assert {batch.id for batch in [*first, *second]} == ids, "those that wait long don't keep others from their turn"
+    assert await stores.batches.take_held(2) == []
+    await stores.until_due()
+    assert len(await stores.batches.take_held(10)) == 4
 
 
 async def test_what_is_forgotten_is_gone(stores: Stores) -> None:

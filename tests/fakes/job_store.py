@@ -133,6 +133,7 @@ class MemoryBatchStore:
         self._clock = jobs.clock
         self._entries = jobs.entries
         self._batches: dict[str, Batch] = {}
+        self._held_due_at: dict[str, datetime] = {}
 
     def _after(self, seconds: float) -> datetime:
         return self._clock.now + timedelta(seconds=seconds)
@@ -163,6 +164,8 @@ class MemoryBatchStore:
 
     async def insert_batch(self, batch: NewBatch) -> None:
         self._batches[batch.id] = Batch(batch.id, batch.owner, batch.name, batch.processor, batch.held, self._clock.now)
+        if batch.held:
+            self._held_due_at[batch.id] = self._clock.now
 
     async def find_batch(self, batch_id: str) -> Batch | None:
         return self._batches.get(batch_id)
@@ -199,8 +202,12 @@ class MemoryBatchStore:
             entry.upload_due_at = self._after(min(300, 2 * 2**entry.looks))
         return [entry.job for entry in due]
 
-    async def held_batches(self, limit: int) -> Sequence[Batch]:
-        return [batch for batch in self._batches.values() if batch.held][:limit]
+    async def take_held(self, limit: int) -> Sequence[Batch]:
+        now = self._clock.now
+        due = sorted((at, batch_id) for batch_id, at in self._held_due_at.items() if at <= now)[:limit]
+        for _, batch_id in due:
+            self._held_due_at[batch_id] = self._after(2)
+        return [self._batches[batch_id] for _, batch_id in due]
 
     async def release_batch(self, batch_id: str) -> None:
         for job in self._of(batch_id):
@@ -208,6 +215,7 @@ class MemoryBatchStore:
                 self._entries[job.id].job = replace(job, held=False)
                 self._entries[job.id].lease_until = self._clock.now
         self._batches[batch_id] = replace(self._batches[batch_id], held=False)
+        self._held_due_at.pop(batch_id, None)
 
     async def forget(self, job_ids: Collection[str]) -> None:
         for job_id in job_ids:

@@ -178,8 +178,14 @@ async def test_a_batch_that_starts_whole_waits_for_its_last_file(platform: Platf
 
     await put(line, second["upload"], b"two")
     await alice.post(f"/api/v1/job/{second['id']}/upload/complete")
-    for item in (first, second):
-        assert (await looked(platform, alice, item["id"]))["status"] == "EXECUTION_COMPLETED"
+
+    async def all_done() -> bool:
+        await platform.core.uploads.look()  # a held batch has its turn every 2 s
+        await platform.recover()()
+        counts = (await alice.get(f"/api/v1/batch/{batch['id']}")).json()["counts"]
+        return bool(counts == {"EXECUTION_COMPLETED": 2})
+
+    await eventually(all_done)
 
 
 async def test_one_bad_file_ends_a_batch_that_starts_whole(platform: Platform, line: httpx.AsyncClient) -> None:

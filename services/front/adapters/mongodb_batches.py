@@ -26,7 +26,9 @@ JOB_INDEXES = [
         partialFilterExpression={"uploadDueAt": {"$exists": True}},
     ),
 ]
-BATCH_INDEXES = [IndexModel([("held", ASCENDING)], name="held", partialFilterExpression={"held": True})]
+BATCH_INDEXES = [
+    IndexModel([("heldDueAt", ASCENDING)], name="held", partialFilterExpression={"heldDueAt": {"$exists": True}})
+]
 FIRST_LOOK_SECONDS = 2
 LONGEST_PAUSE_SECONDS = 300
 MAX_DOUBLINGS = 8
@@ -53,7 +55,7 @@ class MongoBatchStore:
             "name": batch.name,
             "processor": batch.processor,
         }
-        held = {"held": True} if batch.held else {}
+        held = {"heldDueAt": "$$NOW"} if batch.held else {}
         stages = [{"$set": {**literals(fields), **held, "createdAt": "$$NOW"}}]
         await self.batches.bulk_write([UpdateOne({"_id": batch.id}, stages, upsert=True)])
 
@@ -115,14 +117,23 @@ class MongoBatchStore:
         taken = await self.jobs.find({"_id": {"$in": ids}, "lookToken": token}).to_list()
         return [job_of(document) for document in taken]
 
-    async def held_batches(self, limit: int) -> Sequence[Batch]:
-        return [_batch(document) for document in await self.batches.find({"held": True}).limit(limit).to_list()]
+    async def take_held(self, limit: int) -> Sequence[Batch]:
+        due = {"heldDueAt": {"$exists": True}, "$expr": {"$lte": ["$heldDueAt", "$$NOW"]}}
+        candidates = await self.batches.find(due, {"_id": 1}).sort("heldDueAt", ASCENDING).limit(limit).to_list()
+        if not candidates:
+            return []
+        ids = [document["_id"] for document in candidates]
+        token = new_id()
+        stages = [{"$set": {"heldDueAt": seconds_from_now(FIRST_LOOK_SECONDS), "lookToken": token}}]
+        await self.batches.update_many({"_id": {"$in": ids}, **due}, stages)
+        taken = await self.batches.find({"_id": {"$in": ids}, "lookToken": token}).to_list()
+        return [_batch(document) for document in taken]
 
     async def release_batch(self, batch_id: str) -> None:
         # The jobs first: a crash in between leaves the batch held, and it is released again.
         stored = {"batchId": batch_id, "status": Status.STORED.value, "held": True}
         await self.jobs.update_many(stored, [{"$set": {"leaseUntil": "$$NOW"}}, {"$unset": "held"}])
-        await self.batches.update_one({"_id": batch_id}, {"$unset": {"held": ""}})
+        await self.batches.update_one({"_id": batch_id}, {"$unset": {"heldDueAt": ""}})
 
     async def forget(self, job_ids: Collection[str]) -> None:
         await self.jobs.delete_many({"_id": {"$in": list(job_ids)}})
@@ -154,6 +165,6 @@ def _batch(document: Document) -> Batch:
         owner=Owner(document["tenant"], document["subject"]),
         name=document["name"],
         processor=document["processor"],
-        held=document.get("held", False),
+        held="heldDueAt" in document,
         created_at=document["createdAt"],
     )

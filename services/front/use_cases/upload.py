@@ -82,8 +82,9 @@ class Uploads:
         while jobs := await self._batches.take_uploads(BATCH):
             looked += len(jobs)
             await self._look_at(jobs)
-        for batch in await self._batches.held_batches(BATCH):
-            await self._decide(batch)
+        while batches := await self._batches.take_held(BATCH):
+            for batch in batches:
+                await self._decide(batch)
         return looked
 
     async def _look_at(self, jobs: Sequence[Job]) -> None:
@@ -132,6 +133,9 @@ class Uploads:
             return
         if not decision:
             await self._fail_rest(batch)
+            counts = await self._batches.batch_counts(batch.id)
+            if counts.get(Status.CREATED) or counts.get(Status.STORED):
+                return  # a file came just now; what is released here would be worked on
         await self._batches.release_batch(batch.id)
         log.info("batch.decided", batch=batch.id, starts=decision)
 
