@@ -47,12 +47,12 @@ def _sandbox() -> Sandbox:
 async def in_sandbox(photo: InputFile, count: int) -> tuple[float, float]:
     """Seconds for so many pictures one after the other, and the greatest peak of their children."""
     sandbox = _sandbox()
-    sandbox.start([MeasuredImageVariants])
+    sandbox.start([MeasuredImageVariants()])
     peaks = []
     started = 0.0
     for n in range(count + 1):  # the first one is not counted: the fork server starts
         with tempfile.TemporaryDirectory() as folder:
-            outputs = await sandbox.run(MeasuredImageVariants, photo, {}, Path(folder))
+            outputs = await sandbox.run(MeasuredImageVariants(), photo, {}, Path(folder))
             peaks.append(float(outputs[-1].path.read_text()))
         if n == 0:
             started = time.monotonic()

@@ -149,6 +149,13 @@ class DigestMismatch(Problem):
     status, slug = 422, "digest-mismatch"
 
 
+class TooManyRequests(Problem):
+    """There is too much of yours here already. Try again after `Retry-After` seconds."""
+
+    status, slug = 429, "too-many-requests"
+    default_headers: ClassVar = {"Retry-After": "5"}
+
+
 class BadGateway(Problem):
     """A service behind this one answered with something that can't be used."""
 

@@ -23,6 +23,8 @@ _ALL = (
     Failure("resource-limit", "The work needed more memory or disk than it may have", True, False),
     Failure("timeout", "The work took longer than it may", False, True),
     Failure("internal", "The processor failed", False, True),
+    Failure("unavailable", "What the processor depends on didn't answer", False, True),
+    Failure("deadline", "The job had not ended by its deadline", False, False),
     Failure("poison", "The run ended its processor each time it was tried", False, False),
     Failure("input-lost", "The input never reached the store and can no longer come", False, False),
     Failure("upload-mismatch", "The file that was uploaded isn't the one that was announced", True, False),

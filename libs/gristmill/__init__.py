@@ -6,6 +6,7 @@ A plug-in is a class, found by its entry point in the group `gristmill.processor
         name, version, summary = "shout", "1.0.0", "Writes a text in capitals."
         media_types = ("text/plain",)
         params_model = ShoutParams
+        limits = Limits(max_input_bytes=10_000_000, wall_seconds=60)
 
         def process(self, file: InputFile, params: ShoutParams, context: Context) -> Sequence[Output]:
             path = context.new_file("shout.txt")
@@ -18,11 +19,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Context", "InputFile", "InvalidInput", "LimitExceeded", "Output", "Params", "Processor"]
+__all__ = [
+    "Context",
+    "InputFile",
+    "InvalidInput",
+    "LimitExceeded",
+    "Limits",
+    "Output",
+    "Params",
+    "Processor",
+    "Unavailable",
+]
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 
@@ -33,6 +44,10 @@ class InvalidInput(Exception):  # noqa: N818 - named for what the user is told
 
 class LimitExceeded(Exception):  # noqa: N818 - named for what the user is told
     """The input is larger than the processor allows. The message is shown to the user."""
+
+
+class Unavailable(Exception):  # noqa: N818 - named for what the user is told
+    """What the work depends on doesn't answer now; the run is tried again. The message is shown to the user."""
 
 
 class Params(BaseModel):
@@ -60,12 +75,33 @@ class Output:
     path: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one run may use. None leaves it to the operator, of whose limits and these the lesser holds.
+
+    Seconds of CPU and of the clock; bytes of address space, of the largest file written, and of an input, which is
+    refused before it is sent.
+    """
+
+    memory_bytes: int | None = None
+    cpu_seconds: int | None = None
+    wall_seconds: float | None = None
+    output_bytes: int | None = None
+    max_input_bytes: int | None = None
+
+
 class Context:
     """The private folder of one run. It is the current directory, and is removed when the run ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress_file: Path | None = None) -> None:
         self.folder = folder
+        self._progress_file = progress_file
         self._files = 0
+
+    def progress(self, done: float) -> None:
+        """Say how much of the work is done, from 0 to 1. Cheap: it may be called often; users see it now and then."""
+        if self._progress_file is not None:
+            self._progress_file.write_text(f"{min(max(done, 0.0), 1.0):.4f}")
 
     def new_file(self, name: str) -> Path:
         """A path for an output called `name`: of the name it keeps only the suffix, so any name is safe."""
@@ -78,17 +114,24 @@ ParamsT = TypeVar("ParamsT", bound=BaseModel)
 
 
 class Processor(ABC, Generic[ParamsT]):
-    """One kind of work. Each run gets a process of its own, with limits on memory, time and disk.
+    """One kind of work. Each run gets a process of its own, with limits on memory, time and disk, and no network.
 
     `name` is lower-case words joined by hyphens, `version` is `major.minor.patch`; `media_types` are the ones it
-    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is what callers are told.
+    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is what callers are told. Only with `network`
+    may a run open connections. An instance is made once, without arguments, and pickled into each run's process.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[str]
-    summary: ClassVar[str]
-    media_types: ClassVar[tuple[str, ...]]
-    params_model: ClassVar[type[BaseModel]]
+    name: str
+    version: str
+    summary: str
+    media_types: tuple[str, ...]
+    params_model: type[BaseModel]
+    limits: Limits = Limits()
+    network: bool = False
+
+    def params_schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of the parameters, which front checks them against."""
+        return self.params_model.model_json_schema()
 
     @abstractmethod
     def process(self, file: InputFile, params: ParamsT, context: Context) -> Sequence[Output]:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from common.contracts.job import Encoding
-from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Processor
+from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Processor, Unavailable
 from services.processor.decoding import decode
 
 RESULT_FILE = "result.json"
@@ -56,7 +56,7 @@ class Result(BaseModel):
 
 
 def main(
-    processor: type[Processor[Any]],
+    processor: Processor[Any],
     file: InputFile,
     encoding: Encoding | None,
     params: dict[str, Any],
@@ -95,7 +95,7 @@ def _confine(work: Path, limits: Limits) -> None:
 
 
 def _run(
-    processor: type[Processor[Any]],
+    processor: Processor[Any],
     file: InputFile,
     encoding: Encoding | None,
     params: dict[str, Any],
@@ -107,7 +107,7 @@ def _run(
         if encoding is not None:
             file = _decoded(file, encoding, limits)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
-        outputs = [_described(output, work) for output in processor().process(file, validated, Context(work))]
+        outputs = [_described(output, work) for output in processor.process(file, validated, Context(work))]
     except ValidationError as error:
         faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
         return Result(failure="invalid-input", detail="The parameters aren't valid. " + "; ".join(faults))
@@ -115,6 +115,8 @@ def _run(
         return Result(failure="invalid-input", detail=str(error))
     except LimitExceeded as error:
         return Result(failure="limit", detail=str(error))
+    except Unavailable as error:
+        return Result(failure="unavailable", detail=str(error))
     except MemoryError:
         return Result(failure="resource-limit")
     except Exception:  # noqa: BLE001 - a plug-in may raise anything; the log gets it, the user doesn't

@@ -1,15 +1,16 @@
 """Which processors are installed: every distribution names its own as entry points."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from typing import Any
 
-from common.contracts.job import ProcessorOffer
+from common.contracts.job import OfferedLimits, ProcessorOffer
 from gristmill import Processor
 
 GROUP = "gristmill.processors"
 
-Processors = dict[str, type[Processor[Any]]]
+Processors = dict[str, Processor[Any]]
 
 
 def installed() -> Processors:
@@ -21,19 +22,20 @@ def installed() -> Processors:
             raise TypeError(f"The entry point {point.name} = {point.value} isn't a gristmill.Processor.")
         if kind.name != point.name or kind.name in found:
             raise ValueError(f"The entry point {point.name} = {point.value} gives a second or another name.")
-        found[kind.name] = kind
+        found[kind.name] = kind()
     return found
 
 
-def offers(processors: Iterable[type[Processor[Any]]]) -> list[ProcessorOffer]:
+def offers(processors: Iterable[Processor[Any]]) -> list[ProcessorOffer]:
     """What job is told about them."""
     return [
         ProcessorOffer(
-            name=kind.name,
-            version=kind.version,
-            summary=kind.summary,
-            media_types=list(kind.media_types),
-            params=kind.params_model.model_json_schema(),
+            name=processor.name,
+            version=processor.version,
+            summary=processor.summary,
+            media_types=list(processor.media_types),
+            params=processor.params_schema(),
+            limits=OfferedLimits(**asdict(processor.limits)),
         )
-        for kind in processors
+        for processor in processors
     ]

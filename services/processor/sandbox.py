@@ -58,15 +58,17 @@ class Sandbox:
     limits: Limits
     wall_seconds: float
 
-    def start(self, processors: Iterable[type[Processor[Any]]]) -> None:
+    def start(self, processors: Iterable[Processor[Any]]) -> None:
         """Start the fork server with the processors' modules imported, best before any thread runs."""
-        forkserver.set_forkserver_preload([child.__name__, *sorted({kind.__module__ for kind in processors})])
+        forkserver.set_forkserver_preload(
+            [child.__name__, *sorted({type(processor).__module__ for processor in processors})]
+        )
         with _clean_environment():
             forkserver.ensure_running()
 
     async def run(
         self,
-        processor: type[Processor[Any]],
+        processor: Processor[Any],
         file: InputFile,
         params: dict[str, Any],
         folder: Path,

@@ -81,6 +81,7 @@ def transition_to(target: Status) -> Transition:
         Status.SUBMITTED_ERROR: Transition.not_submitted(error),
         Status.EXECUTION_COMPLETED: Transition.completed(2, 1, (Output("$o", "text/plain", 3, "cd" * 32),)),
         Status.EXECUTION_ERROR: Transition.failed(3, error),
+        Status.CANCELLED: Transition.cancelled(),
     }[target]
 
 
@@ -92,6 +93,7 @@ PATHS = {
     Status.SUBMITTED_ERROR: [Status.STORED, Status.SUBMITTED_ERROR],
     Status.EXECUTION_COMPLETED: [Status.STORED, Status.SUBMITTED, Status.EXECUTION_COMPLETED],
     Status.EXECUTION_ERROR: [Status.STORED, Status.SUBMITTED, Status.EXECUTION_ERROR],
+    Status.CANCELLED: [Status.STORED, Status.SUBMITTED, Status.CANCELLED],
 }
 
 

@@ -40,6 +40,7 @@ PATHS: dict[Status, list[Transition]] = {
         Transition.submitted(),
         Transition.failed(3, ERROR),
     ],
+    Status.CANCELLED: [Transition.cancelled()],
 }
 
 

@@ -59,7 +59,7 @@ class Bench:
         return claimed
 
     async def started(self, lease_seconds: float = LONG) -> Claimed:
-        claimed = await self.claimed(processor=new_id())
+        claimed = await self.claimed(processor=f"p{new_id()}")
         await self.beat(claimed, lease_seconds)
         return claimed
 
@@ -119,7 +119,7 @@ async def test_typical_journey(bench: Bench) -> None:
 
 async def test_values_stay_what_they_are_however_much_they_look_like_expressions(bench: Bench) -> None:
     params = {"a": "$tenant", "$gt": "", "b": {"$literal": ["$$NOW", 1.5, 2**70, None]}, "a.b": "x\x00", "\x00": {}}
-    claimed = await bench.claimed(processor="$state", params=params, tenant="$processor")
+    claimed = await bench.claimed(params=params, tenant="$processor")
     assert (claimed.run.params, claimed.run.tenant) == (params, "$processor")
     await bench.store.heartbeat(claimed.run.id, 1, LONG, started=True, phase="$tenant")
     assert (await bench.status(claimed.run.id)).phase == "$tenant"

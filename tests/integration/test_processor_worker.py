@@ -49,7 +49,7 @@ def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
             "memory_bytes": 2**29,
         }
         settings = Settings(**defaults | changes)
-        async with open_worker(settings, job, blob, {"scripted": Scripted}) as worker:
+        async with open_worker(settings, job, blob, {"scripted": Scripted()}) as worker:
             running = asyncio.create_task(worker.run())
             yield worker
             worker.stop()

@@ -11,7 +11,7 @@ POLICY = RetryPolicy(max_attempts=3, backoff_seconds=2)
 
 def test_every_state_has_its_row_and_the_ends_have_no_way_on() -> None:
     assert set(TRANSITIONS) == set(RunState)
-    assert {RunState.SUCCESS, RunState.FAILED} == FINAL
+    assert {RunState.SUCCESS, RunState.FAILED, RunState.CANCELLED} == FINAL
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=lambda failure: failure.slug)

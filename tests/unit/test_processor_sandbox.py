@@ -96,7 +96,7 @@ async def test_the_limit_of_outputs_is_back_once_the_input_is_decoded(tmp_path: 
     file = InputFile(path, "a.txt", "text/plain", path.stat().st_size)
     confined = sandbox(500 * MIB, output_bytes=MIB, max_decoded_bytes=32 * MIB)
     with pytest.raises(RunFailed) as failed:
-        await confined.run(Scripted, file, {"act": "fill"}, tmp_path, "gzip")
+        await confined.run(Scripted(), file, {"act": "fill"}, tmp_path, "gzip")
     assert failed.value.type == "resource-limit"
     (written,) = (tmp_path / "work").iterdir()
     assert written.stat().st_size == MIB

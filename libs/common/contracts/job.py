@@ -5,22 +5,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from common import versions
 from common.contracts import Timestamp, Wire
 
 MAX_IDS = 1_000
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Wanted = Annotated[str, Field(pattern=versions.PATTERN, max_length=128)]
+"""What a run asks for: a processor's name, which may pin a version; see `common.versions`."""
 Detail = Annotated[str, Field(max_length=2_000)]
 Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
 """How a file came compressed: an HTTP content coding, or one more of the kind. It is kept so, and decoded when read."""
 
 
 class RunState(StrEnum):
-    """Where a run is. `SUCCESS` and `FAILED` are final."""
+    """Where a run is. `SUCCESS`, `FAILED` and `CANCELLED` are final."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+WAITING_FOR_PROCESSOR = "waiting-for-processor"
+"""The phase of a queued run that no live processor can take."""
 
 
 class InputRef(Wire):
@@ -54,19 +62,25 @@ class RunError(Wire):
 
 
 class RunSubmit(Wire):
-    """`POST /job`: a run to queue. The id is front's, so submitting twice makes one run."""
+    """`POST /job`: a run to queue. The id is front's, so submitting twice makes one run.
+
+    It ends as `FAILED` with `deadline` unless it has ended otherwise `deadline_seconds` after it was queued.
+    """
 
     id: str
     inputs: list[InputRef] = Field(min_length=1, max_length=1)
-    processor: Name
+    processor: Wanted
     params: dict[str, Any]
     tenant: str
+    deadline_seconds: float | None = Field(None, gt=0, le=366 * 86_400)
 
 
 class RunStatus(Wire):
     """`GET /job/{id}/status`, and what job reports when a run ends.
 
-    `fence` is that of the last attempt, the winning one of a run that is `SUCCESS`.
+    `fence` is that of the last attempt, the winning one of a run that is `SUCCESS`. `phase` is the state of a run that
+    has not started, `waiting-for-processor`, or what its processor said last. `progress` goes from 0 to 1.
+    `queue_position` is an estimate: how many runs start before this one does.
     """
 
     id: str
@@ -74,6 +88,11 @@ class RunStatus(Wire):
     fence: int
     attempt: int
     phase: str | None = None
+    progress: float | None = None
+    queue_position: int | None = None
+    queued_at: Timestamp | None = None
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
     outputs: list[OutputInfo] = Field(default_factory=list)
     error: RunError | None = None
 
@@ -105,7 +124,7 @@ class ClaimRequest(Wire):
     """
 
     claim_id: str = Field(min_length=1, max_length=64)
-    processors: list[Name] = Field(min_length=1, max_length=256)
+    processors: list[Wanted] = Field(min_length=1, max_length=1024)
     max: int = Field(1, ge=1, le=256)
     wait_seconds: float = Field(0, ge=0, le=60)
 
@@ -133,6 +152,7 @@ class Heartbeat(Wire):
     fence: int
     started: bool = True
     phase: Name | None = None
+    progress: float | None = Field(None, ge=0, le=1)
 
 
 class Complete(Wire):
@@ -156,6 +176,16 @@ class Release(Wire):
     fence: int
 
 
+class OfferedLimits(Wire):
+    """The most that one run of a processor may use, where its author says so: see `gristmill.Limits`."""
+
+    memory_bytes: int | None = Field(None, ge=1)
+    cpu_seconds: int | None = Field(None, ge=1)
+    wall_seconds: float | None = Field(None, gt=0)
+    output_bytes: int | None = Field(None, ge=1)
+    max_input_bytes: int | None = Field(None, ge=1)
+
+
 class ProcessorOffer(Wire):
     """What a processor can run; `params` is the JSON Schema (2020-12) of its parameters."""
 
@@ -164,6 +194,7 @@ class ProcessorOffer(Wire):
     summary: str = Field(max_length=500)
     media_types: list[str] = Field(min_length=1, max_length=100)
     params: dict[str, Any]
+    limits: OfferedLimits = Field(default_factory=OfferedLimits)
 
 
 class Offers(Wire):
@@ -172,11 +203,23 @@ class Offers(Wire):
     offers: list[ProcessorOffer] = Field(min_length=1, max_length=256)
 
 
+class OfferedVersion(Wire):
+    """A version of a processor that was offered; `live` says whether one has renewed its offer lately."""
+
+    version: str
+    live: bool
+    last_seen_at: Timestamp
+
+
 class OfferedProcessor(ProcessorOffer):
-    """An offer that job keeps; `live` says whether a processor has renewed it lately."""
+    """A name that job keeps, described by its highest version, of the live ones if there are any.
+
+    `versions` has them all, the highest first.
+    """
 
     live: bool
     last_seen_at: Timestamp
+    versions: list[OfferedVersion] = Field(default_factory=list)
 
 
 class OfferList(Wire):

@@ -15,6 +15,7 @@ JobStatus = Literal[
     "STORED_ERROR",
     "SUBMITTED_ERROR",
     "EXECUTION_ERROR",
+    "CANCELLED",
 ]
 
 

@@ -28,6 +28,8 @@ class Status(StrEnum):
     """Final: job refused the run."""
     EXECUTION_ERROR = "EXECUTION_ERROR"
     """Final: the run failed."""
+    CANCELLED = "CANCELLED"
+    """Final: the owner cancelled it."""
 
     @property
     def is_final(self) -> bool:
@@ -35,13 +37,14 @@ class Status(StrEnum):
 
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.CREATED: frozenset({Status.STORED, Status.STORED_ERROR}),
-    Status.STORED: frozenset({Status.SUBMITTED, Status.SUBMITTED_ERROR}),
-    Status.SUBMITTED: frozenset({Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR}),
+    Status.CREATED: frozenset({Status.STORED, Status.STORED_ERROR, Status.CANCELLED}),
+    Status.STORED: frozenset({Status.SUBMITTED, Status.SUBMITTED_ERROR, Status.CANCELLED}),
+    Status.SUBMITTED: frozenset({Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR, Status.CANCELLED}),
     Status.EXECUTION_COMPLETED: frozenset(),
     Status.STORED_ERROR: frozenset(),
     Status.SUBMITTED_ERROR: frozenset(),
     Status.EXECUTION_ERROR: frozenset(),
+    Status.CANCELLED: frozenset(),
 }
 """Which state may follow which. docs/state_machine.md draws it, and a test compares the two."""
 
@@ -191,6 +194,10 @@ class Transition:
     @classmethod
     def failed(cls, attempt: int, error: JobError) -> "Transition":
         return cls(Status.EXECUTION_ERROR, {"attempt": attempt, "error": error})
+
+    @classmethod
+    def cancelled(cls) -> "Transition":
+        return cls(Status.CANCELLED)
 
 
 def authorise(job: Job | None, owner: Owner) -> Job:

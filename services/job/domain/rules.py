@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `QUEUED` | it waits for a processor, at once or after a backoff | a claim | nothing is lost |
 | `RUNNING` | a claim holds it under a lease, proved by its fence | the processor, or the sweep | its lease lapses |
-| `SUCCESS`, `FAILED` | it has ended, and front is told so until it agrees | nobody | it is reported by any process |
+| `SUCCESS`, `FAILED`, `CANCELLED` | it has ended; front is told until it agrees | nobody | any process reports it |
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from common.contracts.job import RunError, RunState
 from common.failures import FAILURES
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING}),
-    RunState.RUNNING: frozenset({RunState.QUEUED, RunState.SUCCESS, RunState.FAILED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset({RunState.QUEUED, RunState.SUCCESS, RunState.FAILED, RunState.CANCELLED}),
     RunState.SUCCESS: frozenset(),
     RunState.FAILED: frozenset(),
+    RunState.CANCELLED: frozenset(),
 }
 
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
