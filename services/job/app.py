@@ -11,7 +11,7 @@ from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
 from common.mongo import Client, opened
-from common.web import health, problems
+from common.web import calls, health, problems
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb import JobDatabase
 from services.job.api import routes
@@ -62,6 +62,7 @@ async def open_app(
         problems.install(app)
         health.install(app, readiness, database.check)
         app.include_router(routes.router(queue, offering))
+        calls.install(app, routes.calls(queue, offering))
 
         await stack.enter_async_context(
             background(

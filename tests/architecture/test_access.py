@@ -11,6 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
 from common.web.access import Callers, callers, public
+from common.web.calls import Call
 from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
 from tests.architecture.conftest import Application
@@ -37,7 +38,9 @@ class Route:
 
 def routes_of(app: FastAPI) -> Iterator[Route]:
     for route in iter_route_contexts(app.routes):
-        policies = tuple(policies_of(getattr(route, "dependant", None)))
+        endpoint = getattr(route, "endpoint", None)
+        found = [endpoint.policy] if isinstance(endpoint, Call) else policies_of(getattr(route, "dependant", None))
+        policies = tuple(found)
         for method in sorted(getattr(route, "methods", None) or {"GET"}):
             yield Route(method, route.path or "", policies)
 
@@ -63,7 +66,7 @@ async def test_the_walk_sees_the_routes_that_there_are(applications: list[Applic
     assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
     assert seen["front-internal"] == {"/internal/run"}
     assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/data/{token}/{part}", "/readyz"} <= seen["blob"]
-    assert {"/api/v1/claim", "/api/v1/run/{run_id}/complete", "/readyz"} <= seen["job"]
+    assert {"/api/v1/claim", "/api/v1/run/{id}/complete", "/readyz"} <= seen["job"]
 
 
 def test_a_route_without_a_policy_is_found_however_deep_it_is() -> None:

@@ -1,8 +1,9 @@
 """job's API: front submits and asks, processors claim and report."""
 
-from fastapi import APIRouter, Depends, Request, Response
+from typing import Any
 
-from common.contracts import Wire
+from fastapi import APIRouter, Depends, Response
+
 from common.contracts.job import (
     ClaimAnswer,
     ClaimRequest,
@@ -17,66 +18,72 @@ from common.contracts.job import (
     StatusQuery,
 )
 from common.web.access import callers
+from common.web.calls import Call, Heard
 from services.job.api.presence import while_present
 from services.job.use_cases.offers import Offering
 from services.job.use_cases.queue import Queue
 
-FRONT = Depends(callers("front"))
-PROCESSOR = Depends(callers("processor"))
-NO_CONTENT = 204
+FRONT = callers("front")
+PROCESSOR = callers("processor")
+Answer = tuple[int, Any]
+NOTHING: Answer = (204, None)
+
+
+def calls(queue: Queue, offering: Offering) -> list[Call[Any]]:
+    """Everything that is asked for all the time."""
+
+    async def submit(heard: Heard[RunSubmit]) -> Answer:
+        accepted, created = await queue.submit(heard.body)
+        return (201 if created else 200), accepted
+
+    async def statuses(heard: Heard[StatusQuery]) -> Answer:
+        return 200, StatusAnswer(items=await queue.statuses(heard.body.ids))
+
+    async def claim(heard: Heard[ClaimRequest]) -> Answer:
+        runs = await while_present(heard.request, queue.claim(heard.body))
+        return 200, ClaimAnswer(runs=runs or [])
+
+    async def heartbeat(heard: Heard[Heartbeat]) -> Answer:
+        await queue.heartbeat(heard.id, heard.body)
+        return NOTHING
+
+    async def complete(heard: Heard[Complete]) -> Answer:
+        return 200, ClaimAnswer(runs=await queue.complete(heard.id, heard.body))
+
+    async def fail(heard: Heard[Fail]) -> Answer:
+        await queue.fail(heard.id, heard.body)
+        return NOTHING
+
+    async def release(heard: Heard[Release]) -> Answer:
+        await queue.release(heard.id, heard.body.fence)
+        return NOTHING
+
+    async def offer(heard: Heard[Offers]) -> Answer:
+        await offering.offer(heard.body.offers)
+        return NOTHING
+
+    return [
+        Call("/api/v1/job", FRONT, RunSubmit, submit),
+        Call("/api/v1/job/status", FRONT, StatusQuery, statuses),
+        Call("/api/v1/claim", PROCESSOR, ClaimRequest, claim),
+        Call("/api/v1/run/{id}/heartbeat", PROCESSOR, Heartbeat, heartbeat),
+        Call("/api/v1/run/{id}/complete", PROCESSOR, Complete, complete),
+        Call("/api/v1/run/{id}/fail", PROCESSOR, Fail, fail),
+        Call("/api/v1/run/{id}/release", PROCESSOR, Release, release),
+        Call("/api/v1/processor", PROCESSOR, Offers, offer),
+    ]
 
 
 def router(queue: Queue, offering: Offering) -> APIRouter:
-    routes = APIRouter(prefix="/api/v1", tags=["job"])
+    """What is asked for now and then."""
+    routes = APIRouter(prefix="/api/v1", tags=["job"], dependencies=[Depends(FRONT)])
 
-    @routes.post("/job", dependencies=[FRONT], summary="Queue a run")
-    async def submit(run: RunSubmit) -> Response:
-        accepted, created = await queue.submit(run)
-        return _answer(accepted, 201 if created else 200)
-
-    @routes.post("/job/status", dependencies=[FRONT], summary="How many runs stand")
-    async def statuses(query: StatusQuery) -> Response:
-        return _answer(StatusAnswer(items=await queue.statuses(query.ids)))
-
-    @routes.get("/job/{run_id}/status", dependencies=[FRONT], summary="How a run stands")
+    @routes.get("/job/{run_id}/status", summary="How a run stands")
     async def status(run_id: str) -> Response:
-        return _answer(await queue.status(run_id))
+        return Response((await queue.status(run_id)).to_wire(), media_type="application/json")
 
-    @routes.post("/claim", dependencies=[PROCESSOR], summary="Take runs under a lease")
-    async def claim(wanted: ClaimRequest, request: Request) -> Response:
-        runs = await while_present(request, queue.claim(wanted))
-        return _answer(ClaimAnswer(runs=runs or []))
-
-    @routes.post("/run/{run_id}/heartbeat", dependencies=[PROCESSOR], summary="Renew a run's lease")
-    async def heartbeat(run_id: str, beat: Heartbeat) -> Response:
-        await queue.heartbeat(run_id, beat)
-        return Response(status_code=NO_CONTENT)
-
-    @routes.post("/run/{run_id}/complete", dependencies=[PROCESSOR], summary="End a run as done")
-    async def complete(run_id: str, completion: Complete) -> Response:
-        return _answer(ClaimAnswer(runs=await queue.complete(run_id, completion)))
-
-    @routes.post("/run/{run_id}/fail", dependencies=[PROCESSOR], summary="End a run's attempt as failed")
-    async def fail(run_id: str, failure: Fail) -> Response:
-        await queue.fail(run_id, failure)
-        return Response(status_code=NO_CONTENT)
-
-    @routes.post("/run/{run_id}/release", dependencies=[PROCESSOR], summary="Give a run back")
-    async def release(run_id: str, given_back: Release) -> Response:
-        await queue.release(run_id, given_back.fence)
-        return Response(status_code=NO_CONTENT)
-
-    @routes.post("/processor", dependencies=[PROCESSOR], summary="Say what a processor runs")
-    async def offer(said: Offers) -> Response:
-        await offering.offer(said.offers)
-        return Response(status_code=NO_CONTENT)
-
-    @routes.get("/processor", dependencies=[FRONT], summary="What processors run")
+    @routes.get("/processor", summary="What processors run")
     async def offered() -> Response:
-        return _answer(OfferList(items=await offering.offered()))
+        return Response(OfferList(items=await offering.offered()).to_wire(), media_type="application/json")
 
     return routes
-
-
-def _answer(body: Wire, status: int = 200) -> Response:
-    return Response(body.to_wire(), status, media_type="application/json")

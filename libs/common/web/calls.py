@@ -1,0 +1,107 @@
+"""Calls between services that are made thousands of times a second, answered without the framework's own way.
+
+For such a call FastAPI spends more on routing, dependencies and reading the body than the service on its work
+(benchmarks/RESULTS.md). A `Call` is one route all the same: it stands in the application's table with its policy, where
+the test of access finds it, and it refuses with the same problem documents.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fastapi import FastAPI, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.auth import ServiceTokenVerifier
+from common.contracts import Wire
+from common.errors import Forbidden, TooLarge
+from common.web.access import Callers
+from common.web.problems import invalid, problem_of, render
+
+MAX_BODY_BYTES = 16 * 2**20
+
+Body = TypeVar("Body", bound=Wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Generic[Body]):
+    """What a call has to work with: `id` is the one in its path, or empty. `request` is the framework's view of it."""
+
+    id: str
+    body: Body
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Body]):
+    """One kind of POST with a JSON body: who may make it, what the body is, and what answers it.
+
+    `handle` returns the status and the answer's body, if it has one. The path may have one `{id}`, before its last
+    part.
+    """
+
+    path: str
+    policy: Callers
+    body: type[Body]
+    handle: Callable[[Heard[Body]], Awaitable[tuple[int, Wire | None]]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except Exception as error:  # noqa: BLE001 - each becomes a problem document, as everywhere
+            response = render(problem_of(error))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        verifier: ServiceTokenVerifier = request.app.state.verifier
+        if verifier.caller(request.headers.get("authorization")) not in self.policy.names:
+            raise Forbidden
+        content = await _read(request)
+        try:
+            body = self.body.model_validate_json(content)
+        except ValidationError as error:
+            raise invalid(error.errors(include_url=False, include_input=False)) from None
+        call_id = request.scope["path"].rsplit("/", 2)[1] if "{" in self.path else ""
+        status, answer = await self.handle(Heard(call_id, body, request))
+        if answer is None:
+            return Response(status_code=status)
+        return Response(answer.to_wire(), status, media_type="application/json")
+
+
+async def _read(request: Request) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise TooLarge
+    return bytes(content)
+
+
+class _Ahead:
+    """ASGI middleware that looks a call up by its path, before the application walks through its routes."""
+
+    def __init__(self, app: ASGIApp, calls: Mapping[str, Call[Any]]) -> None:
+        self._app = app
+        self._calls = calls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            call = self._calls.get(path)
+            if call is None and path.count("/") > 2:
+                before, _, last = path.rsplit("/", 2)
+                call = self._calls.get(f"{before}/{{id}}/{last}")
+            if call is not None:
+                return await call(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def install(app: FastAPI, calls: list[Call[Any]]) -> None:
+    """Answer these calls. As routes they also make other methods at their paths a 405."""
+    for call in calls:
+        app.router.routes.append(Route(call.path, call, methods=["POST"]))
+    app.add_middleware(_Ahead, calls={call.path: call for call in calls})
