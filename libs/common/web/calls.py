@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,6 +53,8 @@ class Call(Generic[Body]):
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
+        except ClientDisconnect:
+            return
         except Exception as error:  # noqa: BLE001 - each becomes a problem document, as everywhere
             response = render(problem_of(error))
         await response(scope, receive, send)
