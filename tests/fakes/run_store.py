@@ -1,12 +1,15 @@
 """The queue in memory, with a clock that tests move."""
 
 import random
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import StaleFence
+from services.job.domain.fairness import Flow, charges, deal, flow_key
 from services.job.domain.rules import FINAL, POISON, TRANSITIONS, RetryPolicy
+from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, Submitted
 
 REPORT_GRACE_SECONDS = 5
@@ -49,9 +52,12 @@ class StoredRun:
 class FakeRunStore:
     """A `RunStore`; `now` is its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenants: Tenants | None = None) -> None:
         self.now = 0.0
         self.runs: dict[str, StoredRun] = {}
+        self._tenants = tenants or Tenants()
+        self._flows: dict[str, Flow] = {}
+        self._clocks: dict[str, float] = defaultdict(float)
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
         if run.id in self.runs:
@@ -66,14 +72,7 @@ class FakeRunStore:
     ) -> Sequence[Claimed]:
         mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id]
         if not mine:
-            due = (
-                stored
-                for stored in self.runs.values()
-                if stored.state == RunState.QUEUED
-                and stored.run.processor in processors
-                and stored.available_at <= self.now
-            )
-            mine = sorted(due, key=lambda stored: (stored.available_at, stored.run.id))[:limit]
+            mine = self._next_due(processors, limit)
             for stored in mine:
                 self._take(stored, claim_id, start_seconds)
         return [Claimed(stored.run, stored.fence) for stored in mine[:limit]]
@@ -133,6 +132,28 @@ class FakeRunStore:
         for run_id in ids:
             if run_id in self.runs:
                 self.runs[run_id].report_due_at = None
+
+    def _next_due(self, processors: Sequence[str], limit: int) -> list[StoredRun]:
+        due: dict[str, list[StoredRun]] = defaultdict(list)
+        for stored in sorted(self.runs.values(), key=lambda stored: (stored.available_at, stored.run.id)):
+            wanted = stored.run.processor in processors
+            if wanted and stored.state == RunState.QUEUED and stored.available_at <= self.now:
+                due[flow_key(stored.run.processor, stored.run.tenant)].append(stored)
+        for key, waiting in due.items():
+            first = waiting[0].run
+            self._flows.setdefault(key, Flow(first.processor, first.tenant)).queued = len(waiting)
+        flows, clock = [self._flows[key] for key in due], max(self._clocks[name] for name in processors)
+        dealt = [flow.key for flow in deal(flows, clock, limit, self._tenants, {})]
+        taken = [due[key].pop(0) for key in dealt if due[key]]
+        served = Counter(flow_key(stored.run.processor, stored.run.tenant) for stored in taken)
+        owed = charges(flows, clock, served, self._tenants)
+        for flow in self._flows.values():
+            if flow.tenant in owed and flow.processor in processors:
+                flow.tag = max(flow.tag, owed[flow.tenant].start) + owed[flow.tenant].cost
+            if flow.key in served:
+                flow.turn = owed[flow.tenant].clock
+                self._clocks[flow.processor] = max(self._clocks[flow.processor], flow.turn)
+        return taken
 
     def _take(self, stored: StoredRun, claim_id: str, start_seconds: float) -> None:
         stored.become(RunState.RUNNING)

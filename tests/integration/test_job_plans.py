@@ -1,5 +1,6 @@
 """Every query that the queue sends uses an index: each is recorded as it is sent, and then explained."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,12 @@ from common.ids import new_id
 from common.mongo import Document
 from services.job.adapters.mongodb import JobDatabase
 from services.job.domain.rules import RetryPolicy
+from tests.contract.test_run_store import a_run
 
 POLICY = RetryPolicy(3, 0)
-EXPLAINED = ("find", "update", "filter", "sort", "limit", "projection", "updates")
+QUERIES = ("find", "aggregate", "update")
+# Of the session, and of how sure an answer has to be: `explain` takes neither.
+NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
 
 
 class Recorder(CommandListener):
@@ -21,8 +25,8 @@ class Recorder(CommandListener):
         self.commands: list[Document] = []
 
     def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in ("find", "update"):
-            self.commands.append({name: event.command[name] for name in event.command if name in EXPLAINED})
+        if event.command_name in QUERIES:
+            self.commands.append({name: event.command[name] for name in event.command if name not in NOT_EXPLAINED})
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Only what is sent matters."""
@@ -31,15 +35,21 @@ class Recorder(CommandListener):
         """Only what is sent matters."""
 
 
-def stages(plan: object) -> Iterator[str]:
-    if isinstance(plan, dict):
-        if "stage" in plan:
-            yield plan["stage"]
-        for part in plan.values():
-            yield from stages(part)
-    elif isinstance(plan, list):
-        for part in plan:
-            yield from stages(part)
+def found(name: str, part: object) -> Iterator[Any]:
+    """Every value of this name, however deep."""
+    if isinstance(part, dict):
+        if name in part:
+            yield part[name]
+        for value in part.values():
+            yield from found(name, value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from found(name, value)
+
+
+def stages(explained: Document) -> set[str]:
+    """Those of the plans that are used, of the branches of a union as well."""
+    return set(found("stage", [*found("winningPlan", explained)]))
 
 
 async def every_query(database: JobDatabase) -> None:
@@ -79,24 +89,53 @@ async def test_no_query_scans_a_collection(mongodb_uri: str, database_name: str)
         commands, seen = list(recorder.commands), set[str]()
         for command in one_by_one(commands):
             explained = await client[database_name].command("explain", command, verbosity="queryPlanner")
-            used = set(stages(explained["queryPlanner"]["winningPlan"]))
+            used = stages(explained)
             assert "COLLSCAN" not in used, command
+            assert used, command
             seen |= used
-    assert {"IXSCAN", "UPDATE"} <= seen
+    assert {"IXSCAN", "UPDATE", "DISTINCT_SCAN", "SORT_MERGE"} <= seen
     assert len(commands) >= 20
 
 
-async def test_the_order_of_the_queue_is_the_indexs(mongodb_uri: str, database_name: str) -> None:
+async def explained(client: AsyncMongoClient[Document], name: str, command: Document) -> Document:
+    return dict(await client[name].command("explain", command, verbosity="executionStats"))
+
+
+async def test_a_claim_reads_what_it_takes_in_the_order_of_the_indexes(mongodb_uri: str, database_name: str) -> None:
+    """Among many flows and many runs it reads a few of each, and of the runs only their index."""
     recorder = Recorder()
     async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
         database = JobDatabase(client, database_name)
         await database.create_indexes()
-        await database.runs.claim(new_id(), ["p", "q"], 5, 30)
-        (queued,) = (command for command in recorder.commands if "processor" in command["filter"])
-        explained = await client[database_name].command("explain", queued, verbosity="queryPlanner")
-    assert "SORT" not in set(stages(explained["queryPlanner"]["winningPlan"]))
-    bounds: Any = str(explained["queryPlanner"]["winningPlan"])
-    assert "'availableAt': ['[MinKey, MaxKey]']" not in bounds
+        for tenant in range(80):
+            await asyncio.gather(*(database.runs.submit(a_run(tenant=f"t{tenant}")) for _ in range(3)))
+        recorder.commands.clear()
+        assert len(await database.runs.claim(new_id(), ["checksum", "checksum@1"], 5, 30)) == 5
+        (flows,) = (command for command in recorder.commands if "lookAt" in command.get("filter", {}))
+        (runs,) = (command for command in recorder.commands if "aggregate" in command)
+        look, rows = [await explained(client, database_name, command) for command in (flows, runs)]
+    assert not {"SORT", "COLLSCAN"} & (stages(look) | stages(rows))
+    assert max(found("totalDocsExamined", look)) <= 64
+    assert max(found("totalKeysExamined", look)) <= 66
+    assert "FETCH" not in stages(rows)
+    assert [*found("totalKeysExamined", rows)] == [2] * 5, "of each flow one more than is taken"
+
+
+async def test_the_sweep_seeks_from_flow_to_flow(mongodb_uri: str, database_name: str) -> None:
+    recorder = Recorder()
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+        database = JobDatabase(client, database_name)
+        await database.create_indexes()
+        for tenant in ("a", "b"):
+            await asyncio.gather(*(database.runs.submit(a_run(tenant=tenant)) for _ in range(100)))
+        recorder.commands.clear()
+        await database.runs.sweep(POLICY)
+        (flows,) = (
+            command for command in recorder.commands if {"$group": {"_id": "$flow"}} in command.get("pipeline", ())
+        )
+        plan = await explained(client, database_name, flows)
+    assert "DISTINCT_SCAN" in stages(plan)
+    assert max(found("totalKeysExamined", plan)) <= 3
 
 
 def one_by_one(commands: list[Document]) -> Iterator[Document]:

@@ -2,17 +2,20 @@
 
 import pymongo
 from pymongo import IndexModel
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
 
 from common.contracts.job import RunState
 from common.errors import Unavailable
 from common.mongo import Client
 from services.job.adapters.mongodb_offers import MongoOfferStore
 from services.job.adapters.mongodb_runs import MongoRunStore
+from services.job.domain.tenants import Tenants
 
 # Partial, so that each holds the runs it is for and not the many that have ended.
 RUN_INDEXES = [
     IndexModel(
-        [("processor", 1), ("availableAt", 1), ("_id", 1)],
+        [("state", 1), ("flow", 1), ("availableAt", 1), ("_id", 1)],
         name="queue",
         partialFilterExpression={"state": RunState.QUEUED},
     ),
@@ -20,23 +23,42 @@ RUN_INDEXES = [
     IndexModel([("claimId", 1)], name="claims", partialFilterExpression={"state": RunState.RUNNING}),
     IndexModel([("reportDueAt", 1)], name="reports", partialFilterExpression={"reportDueAt": {"$exists": True}}),
 ]
+FLOW_INDEXES = [
+    # Those with runs to take, in the order that claims want them.
+    IndexModel(
+        [("processor", 1), ("tag", 1), ("lookAt", 1), ("tenant", 1)],
+        name="eligible",
+        partialFilterExpression={"lookAt": {"$exists": True}},
+    ),
+    IndexModel([("tenant", 1), ("processor", 1)], name="tenants"),
+    # The clock has passed their tag by then, so that they mean nothing any more.
+    IndexModel([("idleSince", 1)], name="idle", expireAfterSeconds=86_400),
+]
 CHECK_SECONDS = 1.5
 OFFER_INDEXES = [IndexModel([("lastSeenAt", 1)], name="seen")]
 
 
 class JobDatabase:
-    """The stores, over one client. Usable once `create_indexes` has come through, which needs MongoDB to be there."""
+    """The stores, over one client. Usable once `create_indexes` has come through, which needs MongoDB to be there.
 
-    def __init__(self, client: Client, name: str) -> None:
+    `tenants` says what each of them gets of the queue.
+    """
+
+    def __init__(self, client: Client, name: str, tenants: Tenants | None = None) -> None:
         self._client = client
         self._database = client[name]
         self._indexed = False
-        self.runs = MongoRunStore(self._database["runs"])
+        # Flows are hints: a crash may lose some, and a look at them wants the newest.
+        self._flows = self._database.get_collection(
+            "flows", read_concern=ReadConcern("local"), write_concern=WriteConcern(w=1)
+        )
+        self.runs = MongoRunStore(self._database["runs"], self._flows, tenants or Tenants())
         self.offers = MongoOfferStore(self._database["offers"])
 
     async def create_indexes(self) -> None:
         """Idempotent, and safe in many processes at once."""
         await self._database["runs"].create_indexes(RUN_INDEXES)
+        await self._flows.create_indexes(FLOW_INDEXES)
         await self._database["offers"].create_indexes(OFFER_INDEXES)
         self._indexed = True
 

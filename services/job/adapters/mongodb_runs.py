@@ -9,6 +9,7 @@ The inputs and parameters are kept as the JSON text they came as: the queue neve
 depth or number of theirs can spoil a bulk write for others.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,16 @@ from common.ids import new_id
 from common.mongo import Document, changes
 from services.job.adapters import pipelines
 from services.job.adapters.mongodb_claims import MongoClaims, inputs_json
+from services.job.adapters.mongodb_flows import MongoFlows, Queued
+from services.job.domain.fairness import flow_key
 from services.job.domain.rules import RetryPolicy
+from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, Submitted
 
 DUPLICATE_KEY = 11000
+SWEPT_AT_ONCE = 1_000
+REPAIRED_AT_ONCE = 5_000
+CHANGED = {"state": 1, "fence": 1, "token": 1, "processor": 1, "tenant": 1, "availableAt": 1}
 STATUS = {"state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
 
 
@@ -42,11 +49,12 @@ class _Change:
 
 
 class MongoRunStore:
-    """A `RunStore` and its `QueueHints` over one collection."""
+    """A `RunStore` and its `QueueHints` over a collection of runs, and one of flows, which say where to look."""
 
-    def __init__(self, runs: AsyncCollection[Document]) -> None:
+    def __init__(self, runs: AsyncCollection[Document], flows: AsyncCollection[Document], tenants: Tenants) -> None:
         self._runs = runs
-        self._claims = MongoClaims(runs)
+        self._flows = MongoFlows(flows, runs)
+        self._claims = MongoClaims(runs, self._flows, tenants)
         self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
         self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
 
@@ -54,7 +62,10 @@ class MongoRunStore:
         pipeline = pipelines.submit(_document(run), handover)
         # The state keeps the upsert from touching a run that is there; it then stumbles over the id.
         if await self._submits(UpdateOne({"_id": run.id, "state": {"$exists": False}}, pipeline, upsert=True)):
-            return Submitted(RunState.QUEUED if handover is None else RunState.RUNNING, created=True)
+            if handover is not None:
+                return Submitted(RunState.RUNNING, created=True)
+            await self._flows.queued(Queued(run.processor, run.tenant))
+            return Submitted(RunState.QUEUED, created=True)
         found = await self._runs.find_one({"_id": run.id}, {"state": 1})
         if found is None:
             raise Unavailable
@@ -87,17 +98,28 @@ class MongoRunStore:
         found = await self._change(run_id, fence, pipelines.fail(error.model_dump(), retry, token), reads=True)
         if found is None or found.get("token") != token:
             raise StaleFence
+        await self._went_back([found])
         return RunState(found["state"])
 
     async def release(self, run_id: str, fence: int) -> None:
         token = new_id()
-        found = await self._change(run_id, fence, pipelines.release(token))
-        if found and found.get("token") != token:
+        found = await self._change(run_id, fence, pipelines.release(token), reads=True)
+        if found is None or found.get("token") != token:
             raise StaleFence
+        await self._went_back([found])
 
     async def sweep(self, retry: RetryPolicy) -> int:
         lapsed = {"state": RunState.RUNNING, **pipelines.due("leaseUntil")}
-        return (await self._runs.update_many(lapsed, pipelines.sweep(retry))).modified_count
+        swept, ids = 0, None
+        while ids is None or len(ids) == SWEPT_AT_ONCE:
+            ids = [found["_id"] async for found in self._runs.find(lapsed, {"_id": 1}).limit(SWEPT_AT_ONCE)]
+            if ids:
+                token, mine = new_id(), {"_id": {"$in": ids}}
+                taken = await self._runs.update_many({**mine, **lapsed}, pipelines.sweep(retry, token))
+                swept += taken.modified_count
+                await self._went_back(await self._runs.find({**mine, "token": token}, CHANGED).to_list())
+        await self._flows.repair(REPAIRED_AT_ONCE)
+        return swept
 
     async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
         return [_status(found) async for found in self._runs.find({"_id": {"$in": list(ids)}}, STATUS)]
@@ -132,6 +154,13 @@ class MongoRunStore:
         async for change in changes(self._runs, watched):
             yield change.get("fullDocument", {}).get("processor")
 
+    async def _went_back(self, runs: Sequence[Document]) -> None:
+        """Tells the flows of those that are queued again; some may have ended instead."""
+        queued = [run for run in runs if run["state"] == RunState.QUEUED]
+        await asyncio.gather(
+            *(self._flows.queued(Queued(run["processor"], run["tenant"], due=run["availableAt"])) for run in queued)
+        )
+
     async def _change(
         self, run_id: str, fence: int, pipeline: pipelines.Pipeline, *, reads: bool = False
     ) -> Document | None:
@@ -154,7 +183,7 @@ class MongoRunStore:
         unsure = {change.filter["_id"] for change in batch if change.reads or not all_won}
         found: dict[str, Document] = {}
         if unsure:
-            query = self._runs.find({"_id": {"$in": list(unsure)}}, {"state": 1, "fence": 1, "token": 1})
+            query = self._runs.find({"_id": {"$in": list(unsure)}}, CHANGED)
             found = {document["_id"]: document async for document in query}
         answers: list[Document | Exception | None] = []
         for n, change in enumerate(batch):
@@ -184,7 +213,14 @@ def _document(run: RunSubmit) -> Document:
         inputs = inputs_json.dump_json(run.inputs).decode()
     except PydanticSerializationError as error:
         raise Invalid("The parameters hold a text that isn't Unicode.") from error
-    return {"_id": run.id, "inputs": inputs, "processor": run.processor, "params": params, "tenant": run.tenant}
+    return {
+        "_id": run.id,
+        "flow": flow_key(run.processor, run.tenant),
+        "inputs": inputs,
+        "processor": run.processor,
+        "params": params,
+        "tenant": run.tenant,
+    }
 
 
 def _status(found: Document) -> RunStatus:

@@ -116,12 +116,13 @@ def release(token: str) -> Pipeline:
     return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]
 
 
-def sweep(retry: RetryPolicy) -> Pipeline:
+def sweep(retry: RetryPolicy, token: str) -> Pipeline:
     again = {"$or": [{"$not": "$started"}, {"$lt": ["$attempt", retry.max_attempts]}]}
     fields = {
         "fence": {"$add": ["$fence", 1]},
         # A run that never started keeps its place in line.
         "availableAt": {"$cond": ["$started", _backoff(retry, "$attempt"), "$availableAt"]},
+        "token": token,
         **_ends_unless(again, POISON.model_dump(), 0),
     }
     return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]

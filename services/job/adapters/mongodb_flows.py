@@ -1,0 +1,168 @@
+"""The flows of the queue: one document for each tenant and what its runs want, which says whether a claim finds any.
+
+A flow is a hint, and the runs are the truth: it is written without waiting for a majority and may be lost. `lookAt`
+says when there may be a run to take; without it there is none. Whatever puts a run into the queue writes the run
+first, and then the flow. A claim that leaves nothing behind takes `lookAt` away, unless `version` has changed since
+it looked: so no run is overlooked. What a crash between both writes leaves behind, `repair` finds.
+
+A processor's clock (see `services.job.domain.fairness`) lies in the same collection, by the processor's name.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pymongo import UpdateMany, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+
+from common.coalescer import Coalescer
+from common.contracts.job import RunState
+from common.mongo import Document
+from services.job.adapters import pipelines
+from services.job.domain.fairness import Charge, Flow, flow_key, parts_of
+
+Write = UpdateOne | UpdateMany
+
+# Earlier than any moment of MongoDB's clock: look at once.
+NOW = datetime(1970, 1, 1, tzinfo=UTC)
+RECOUNTED = 4
+MOST_COUNTED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Runs that have been put into a flow; the first of them is due at `due`."""
+
+    processor: str
+    tenant: str
+    runs: int = 1
+    due: datetime = NOW
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A flow as a claim saw it, and its version then."""
+
+    flow: Flow
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a claim leaves behind in a flow: when the next run is due, or None when there is none."""
+
+    version: int
+    next_due: datetime | None
+
+
+def serving(processors: Sequence[str], charges: Mapping[str, Charge], served: Mapping[str, int]) -> list[Write]:
+    """Writes down what claims for these processors took: `charges` by tenant, and how many runs by flow."""
+    clocks: dict[str, float] = {}
+    writes: list[Write] = []
+    for tenant, charge in charges.items():
+        # All the tenant's flows that these processors take from, because they share its tag.
+        wanted = {"tenant": tenant, "processor": {"$in": list(processors)}}
+        tag = {"$add": [{"$max": ["$tag", charge.start]}, charge.cost]}
+        writes.append(UpdateMany(wanted, [{"$set": {"tag": tag}}]))
+    for key, runs in served.items():
+        processor, tenant = parts_of(key)
+        clock = charges[tenant].clock
+        writes.append(UpdateOne({"_id": key}, {"$inc": {"queued": -runs}, "$max": {"turn": clock}}))
+        clocks[processor] = max(clock, clocks.get(processor, 0.0))
+    return writes + [
+        UpdateOne({"_id": name}, {"$max": {"clock": clock}}, upsert=True) for name, clock in clocks.items()
+    ]
+
+
+def leaving(left: Mapping[str, Left]) -> list[Write]:
+    """Writes down when the flows should be looked at again, unless something was put into them meanwhile."""
+    writes: list[Write] = []
+    for key, leaves in left.items():
+        if leaves.next_due is None:
+            changes = {"$unset": {"lookAt": ""}, "$set": {"queued": 0}, "$currentDate": {"idleSince": True}}
+        else:
+            changes = {"$set": {"lookAt": leaves.next_due}}
+        writes.append(UpdateOne({"_id": key, "version": leaves.version}, changes))
+    return writes
+
+
+class MongoFlows:
+    """Over the collections of flows and of runs."""
+
+    def __init__(self, flows: AsyncCollection[Document], runs: AsyncCollection[Document]) -> None:
+        self._flows = flows
+        self._runs = runs
+        self._repaired = ""
+        self.queued: Coalescer[Queued, None] = Coalescer(self._queued)
+
+    async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[Seen]:
+        """The flows where there may be a run to take, those of least tag, but for tenants that may start none."""
+        query = {
+            "processor": {"$in": list(processors)},
+            "lookAt": {"$exists": True},
+            **pipelines.due("lookAt"),
+            **({"tenant": {"$nin": list(without)}} if without else {}),
+        }
+        return [_seen(found) async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
+
+    async def clock(self, processors: Sequence[str]) -> float:
+        """The greatest start tag that was served to any of these."""
+        clocks = self._flows.find({"_id": {"$in": list(processors)}}, {"clock": 1})
+        return max([found["clock"] async for found in clocks], default=0.0)
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """What `serving` and `leaving` say."""
+        if writes:
+            await self._flows.bulk_write(writes)
+
+    async def repair(self, limit: int) -> int:
+        """Wakes flows that have runs and don't say so, and recounts a few; returns how many it woke.
+
+        One pass looks at `limit` flows, and the next one goes on from there. It may count runs twice that are being
+        queued meanwhile; a flow that runs empty is exact again.
+        """
+        queued = {"state": RunState.QUEUED, "flow": {"$gt": self._repaired}}
+        found = await self._runs.aggregate([{"$match": queued}, {"$group": {"_id": "$flow"}}, {"$limit": limit}])
+        keys = [group["_id"] async for group in found]
+        self._repaired = max(keys) if len(keys) == limit else ""
+        counts = {
+            flow["_id"]: flow["queued"]
+            async for flow in self._flows.find({"_id": {"$in": keys}, "lookAt": {"$exists": True}}, {"queued": 1})
+        }
+        asleep = [key for key in keys if key not in counts]
+        for key in [*asleep, *random.sample(sorted(counts), min(RECOUNTED, len(counts)))]:
+            await self._recount(key, counts.get(key))
+        return len(asleep)
+
+    async def _recount(self, key: str, estimate: int | None) -> None:
+        runs = await self._runs.count_documents({"state": RunState.QUEUED, "flow": key}, limit=MOST_COUNTED)
+        if estimate is None:
+            flow = await self._flows.find_one({"_id": key}, {"queued": 1}) or {"queued": 0}
+            await self._queued([Queued(*parts_of(key), runs - flow["queued"])])
+        elif runs < MOST_COUNTED or estimate < MOST_COUNTED:
+            await self._flows.update_one({"_id": key}, {"$inc": {"queued": runs - estimate}})
+
+    async def _queued(self, batch: Sequence[Queued]) -> Sequence[None]:
+        together: dict[str, Queued] = {}
+        for more in batch:
+            key = flow_key(more.processor, more.tenant)
+            others = together.get(key, Queued(more.processor, more.tenant, 0, more.due))
+            together[key] = Queued(more.processor, more.tenant, others.runs + more.runs, min(others.due, more.due))
+        await self._flows.bulk_write([_put(key, more) for key, more in together.items()], ordered=False)
+        return [None] * len(batch)
+
+
+def _put(key: str, more: Queued) -> UpdateOne:
+    changes = {
+        "$inc": {"queued": more.runs, "version": 1},
+        "$min": {"lookAt": more.due},
+        "$unset": {"idleSince": ""},
+        "$setOnInsert": {"processor": more.processor, "tenant": more.tenant, "tag": 0.0},
+    }
+    return UpdateOne({"_id": key}, changes, upsert=True)
+
+
+def _seen(found: Document) -> Seen:
+    flow = Flow(found["processor"], found["tenant"], found["tag"], found["queued"], found.get("turn", -1.0))
+    return Seen(flow, found["version"])

@@ -1,0 +1,101 @@
+"""Start-time fair queuing (Goyal, Vin and Cheng, SIGCOMM 1996), with tenants for flows and runs for packets.
+
+A run's start tag is the greater of its tenant's tag and the clock, and it moves its tenant's tag on by 1 / weight.
+The least start tag goes first. The clock is the greatest start tag that was served, so a tenant that comes back finds
+its tag behind the clock, and gets no credit for the time that it was away.
+
+Decision 0014 says what is kept where.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+from services.job.domain.tenants import Tenants
+
+
+@dataclass(slots=True)
+class Flow:
+    """A tenant's queued runs that want the same, about `queued` of them; `turn` is the start tag of its last one."""
+
+    processor: str
+    tenant: str
+    tag: float = 0
+    queued: int = 0
+    turn: float = -1
+
+    @property
+    def key(self) -> str:
+        return flow_key(self.processor, self.tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a tenant owes for its runs: its tag becomes `max(tag, start) + cost`, and the clock at least `clock`."""
+
+    start: float
+    cost: float
+    clock: float
+
+
+def flow_key(processor: str, tenant: str) -> str:
+    """A flow's id; no name of a processor, pinned or not, has a space."""
+    return f"{processor} {tenant}"
+
+
+def parts_of(key: str) -> tuple[str, str]:
+    """The processor and the tenant of a flow's id."""
+    processor, _, tenant = key.partition(" ")
+    return processor, tenant
+
+
+def deal(
+    flows: Sequence[Flow], clock: float, slots: int, tenants: Tenants, room: MutableMapping[str, int]
+) -> list[Flow]:
+    """The flow of each run to start, the first one first; at most `slots`.
+
+    `room` says how many runs of a tenant may start, where there is a limit, and goes down as they are dealt. What a
+    flow has left by its estimate goes first; where slots are left then, all flows are asked for more, because there
+    may be more.
+    """
+    own: dict[str, list[Flow]] = defaultdict(list)
+    for flow in flows:
+        own[flow.tenant].append(flow)
+    left = {flow.key: max(1, flow.queued) for flow in flows}
+    turns = {flow.key: flow.turn for flow in flows}
+
+    def entry(tenant: str, start: float) -> tuple[bool, float, float, str]:
+        nothing_left = not any(left[flow.key] > 0 for flow in own[tenant])
+        return nothing_left, start, tags[tenant], tenant
+
+    # Flows of one tenant share its tag, or it would get more by asking for more kinds of work.
+    tags = {tenant: max(flow.tag for flow in mine) for tenant, mine in own.items()}
+    heap = [entry(tenant, max(tag, clock)) for tenant, tag in tags.items() if room.get(tenant, 1) > 0]
+    heapq.heapify(heap)
+    dealt: list[Flow] = []
+    while heap and len(dealt) < slots:
+        _, start, _, tenant = heapq.heappop(heap)
+        flow = min(own[tenant], key=lambda flow: (left[flow.key] <= 0, turns[flow.key], flow.key))
+        dealt.append(flow)
+        left[flow.key] -= 1
+        turns[flow.key] = start
+        if tenant in room:
+            room[tenant] -= 1
+        if room.get(tenant, 1) > 0:
+            heapq.heappush(heap, entry(tenant, start + 1 / tenants.of(tenant).weight))
+    return dealt
+
+
+def charges(flows: Sequence[Flow], clock: float, served: Mapping[str, int], tenants: Tenants) -> dict[str, Charge]:
+    """What each tenant owes that was `served` so many runs, by flow; as `deal` saw the flows."""
+    runs: dict[str, int] = defaultdict(int)
+    starts: dict[str, float] = {}
+    for flow in flows:
+        runs[flow.tenant] += served.get(flow.key, 0)
+        starts[flow.tenant] = max(clock, flow.tag, starts.get(flow.tenant, 0))
+    return {
+        tenant: Charge(starts[tenant], count / weight, starts[tenant] + (count - 1) / weight)
+        for tenant, count in runs.items()
+        if count and (weight := tenants.of(tenant).weight)
+    }
