@@ -42,13 +42,15 @@ async def open_app(
             signer = ServiceTokenSigner.from_file("job", settings.key_file)
             http = await stack.enter_async_context(open_http(settings.front_url))
             front = FrontClient(ServiceHttp(http, signer, "front"))
-        database = JobDatabase(mongodb, settings.database)
+        tenants = settings.every_tenant()
+        database = JobDatabase(mongodb, settings.database, tenants)
         reporter = Reporter(database.runs, front)
         queue = Queue(
             database.runs,
             Leases(settings.start_seconds, settings.lease_seconds),
             settings.retry_policy(),
             on_end=reporter.ended,
+            tenants=tenants,
             stopping=lambda: readiness.draining,
         )
         offering = Offering(

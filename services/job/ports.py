@@ -49,10 +49,18 @@ class RunStore(Protocol):
         Raises `Invalid` for values that can't be stored.
         """
 
+    async def queued_estimate(self, tenant: str) -> int:
+        """About how many runs of the tenant are queued, cheaply."""
+
+    async def queued_count(self, tenant: str) -> int:
+        """The same, counted."""
+
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:
-        """Take up to `limit` runs that are due, the one that is due longest first; each raises its fence.
+        """Take up to `limit` runs that are due; each raises its fence. Tenants share by weight, and of a tenant's runs
+        that want the same, the one goes first that is due longest. None is taken of a tenant that has as many running
+        as it may.
 
         When runs are still this claim's, they are returned again and none is taken. Of many that claim at
         once each run goes to one.

@@ -7,6 +7,7 @@ from pydantic_settings import SettingsConfigDict
 
 from common.settings import ServerSettings
 from services.job.domain.rules import RetryPolicy
+from services.job.domain.tenants import Tenant, Tenants
 
 
 class Settings(ServerSettings):
@@ -26,6 +27,25 @@ class Settings(ServerSettings):
     backoff_seconds: float = Field(2, ge=0, le=600, description="The rest after the first attempt; it doubles.")
     offer_live_seconds: float = Field(90, gt=0, description="How long an offer that isn't renewed counts as live.")
     offer_kept_days: float = Field(30, gt=0, description="How long an offer that isn't renewed is listed.")
+
+    tenants: dict[str, Tenant] = Field(
+        default_factory=dict,
+        description="What single tenants get, as JSON: "
+        '`{"acme": {"weight": 2, "maxRunning": 10, "maxQueued": 1000}}`. The weight is 1 unless said otherwise.',
+    )
+    max_running_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        description="How many runs of any other tenant may run at once; no limit unless set. Several job processes may "
+        "exceed it by what they take in the same moment.",
+    )
+    max_queued_per_tenant: int = Field(
+        100_000, ge=1, description="How many runs of any other tenant may be queued, about; above that, 429."
+    )
+
+    def every_tenant(self) -> Tenants:
+        others = Tenant(max_running=self.max_running_per_tenant, max_queued=self.max_queued_per_tenant)
+        return Tenants(others, {name: tenant.over(others) for name, tenant in self.tenants.items()})
 
     def retry_policy(self) -> RetryPolicy:
         return RetryPolicy(self.max_attempts, self.backoff_seconds)

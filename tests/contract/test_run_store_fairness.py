@@ -16,7 +16,7 @@ from services.job.ports import Claimed, RunStore
 from tests.contract.test_run_store import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
 from tests.fakes.run_store import FakeRunStore
 
-TENANTS = Tenants(named={"heavy": Tenant(weight=2), "light": Tenant(weight=0.5)})
+TENANTS = Tenants(named={"heavy": Tenant(weight=2), "light": Tenant(weight=0.5), "narrow": Tenant(max_running=3)})
 
 
 @pytest.fixture(params=["fake", "mongodb"])
@@ -129,3 +129,34 @@ async def test_a_run_that_rests_is_found_when_it_is_due_and_not_before_others(be
     ]
     (again,) = await bench.until(lambda: claim(bench.store))
     assert again.run.id == first.run.id
+
+
+async def test_a_tenant_at_its_limit_starts_nothing_until_a_run_of_its_ends(bench: Bench) -> None:
+    await queue(bench, 20, tenant="narrow")
+    first = await claim(bench.store, 10)
+    assert len(first) == 3
+    assert await claim(bench.store, 10) == []
+    await queue(bench, 20, tenant="wide")
+    assert await served(bench, 1, 10) == {"wide": 10}
+    await bench.store.complete(first[0].run.id, first[0].fence, [])
+    await bench.store.fail(first[1].run.id, first[1].fence, OURS, None)
+    assert await served(bench, 5, 4) == {"wide": 10, "narrow": 2}
+
+
+async def test_claims_at_once_keep_the_limit_together(bench: Bench) -> None:
+    await queue(bench, 20, tenant="narrow")
+    await queue(bench, 20, tenant="narrow", processor="other")
+    wanted = [["checksum"], ["other"], ["checksum", "other"]] * 4
+    claims = await asyncio.gather(*(claim(bench.store, 2, processors) for processors in wanted))
+    assert sum(map(len, claims)) == 3
+
+
+async def test_how_many_a_tenant_has_queued_is_known(bench: Bench) -> None:
+    await queue(bench, 5, tenant="a")
+    await queue(bench, 3, tenant="a", processor="other")
+    await queue(bench, 7, tenant="b")
+    await claim(bench.store, 4)
+    assert (await served(bench, 1, 20)).total() == 8
+    for tenant, queued in (("a", 3), ("b", 0), ("c", 0)):
+        assert await bench.store.queued_estimate(tenant) == queued
+        assert await bench.store.queued_count(tenant) == queued

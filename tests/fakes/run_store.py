@@ -67,6 +67,12 @@ class FakeRunStore:
             self._take(stored, handover.claim_id, handover.start_seconds)
         return Submitted(stored.state, created=True)
 
+    async def queued_estimate(self, tenant: str) -> int:
+        return sum(stored.run.tenant == tenant and stored.state == RunState.QUEUED for stored in self.runs.values())
+
+    async def queued_count(self, tenant: str) -> int:
+        return await self.queued_estimate(tenant)
+
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:
@@ -143,7 +149,9 @@ class FakeRunStore:
             first = waiting[0].run
             self._flows.setdefault(key, Flow(first.processor, first.tenant)).queued = len(waiting)
         flows, clock = [self._flows[key] for key in due], max(self._clocks[name] for name in processors)
-        dealt = [flow.key for flow in deal(flows, clock, limit, self._tenants, {})]
+        running = Counter(stored.run.tenant for stored in self.runs.values() if stored.state == RunState.RUNNING)
+        room = {flow.tenant: self._tenants.room(flow.tenant, running[flow.tenant]) for flow in flows}
+        dealt = [flow.key for flow in deal(flows, clock, limit, self._tenants, room)]
         taken = [due[key].pop(0) for key in dealt if due[key]]
         served = Counter(flow_key(stored.run.processor, stored.run.tenant) for stored in taken)
         owed = charges(flows, clock, served, self._tenants)

@@ -12,6 +12,7 @@ from common.ids import new_id
 from common.mongo import Document
 from services.job.adapters.mongodb import JobDatabase
 from services.job.domain.rules import RetryPolicy
+from services.job.domain.tenants import Tenant, Tenants
 from tests.contract.test_run_store import a_run
 
 POLICY = RetryPolicy(3, 0)
@@ -75,6 +76,8 @@ async def every_query(database: JobDatabase) -> None:
     (report,) = await database.runs.take_reports(10)
     await database.runs.settle([report.id])
     await database.runs.statuses([run_id])
+    await database.runs.queued_estimate("acme")
+    await database.runs.queued_count("acme")
     offer = ProcessorOffer(name="p", version="1.0.0", summary="", media_types=["*/*"], params={})
     await database.offers.offer([offer], 90)
     await database.offers.offered(90, 3600)
@@ -83,7 +86,7 @@ async def every_query(database: JobDatabase) -> None:
 async def test_no_query_scans_a_collection(mongodb_uri: str, database_name: str) -> None:
     recorder = Recorder()
     async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
-        database = JobDatabase(client, database_name)
+        database = JobDatabase(client, database_name, Tenants(Tenant(max_running=100)))
         await database.create_indexes()
         await every_query(database)
         commands, seen = list(recorder.commands), set[str]()
@@ -119,6 +122,22 @@ async def test_a_claim_reads_what_it_takes_in_the_order_of_the_indexes(mongodb_u
     assert max(found("totalKeysExamined", look)) <= 66
     assert "FETCH" not in stages(rows)
     assert [*found("totalKeysExamined", rows)] == [2] * 5, "of each flow one more than is taken"
+
+
+async def test_what_runs_is_counted_from_the_index_alone(mongodb_uri: str, database_name: str) -> None:
+    recorder = Recorder()
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+        database = JobDatabase(client, database_name, Tenants(Tenant(max_running=2)))
+        await database.create_indexes()
+        for tenant in ("a", "b", "c"):
+            await asyncio.gather(*(database.runs.submit(a_run(tenant=tenant)) for _ in range(5)))
+        assert len(await database.runs.claim(new_id(), ["checksum"], 15, 30)) == 6
+        recorder.commands.clear()
+        assert await database.runs.claim(new_id(), ["checksum"], 15, 30) == []
+        (counted,) = (command for command in recorder.commands if "aggregate" in command)
+        plan = await explained(client, database_name, counted)
+    assert max(found("totalKeysExamined", plan)) <= 7
+    assert max(found("totalDocsExamined", plan)) == 0
 
 
 async def test_the_sweep_seeks_from_flow_to_flow(mongodb_uri: str, database_name: str) -> None:

@@ -16,11 +16,16 @@ from services.job.domain.tenants import Tenants
 RUN_INDEXES = [
     IndexModel(
         [("state", 1), ("flow", 1), ("availableAt", 1), ("_id", 1)],
-        name="queue",
+        name="queued",
         partialFilterExpression={"state": RunState.QUEUED},
     ),
     IndexModel([("leaseUntil", 1)], name="leases", partialFilterExpression={"state": RunState.RUNNING}),
-    IndexModel([("claimId", 1)], name="claims", partialFilterExpression={"state": RunState.RUNNING}),
+    # What comes after `claimId` lets what runs be counted from the index alone.
+    IndexModel(
+        [("claimId", 1), ("state", 1), ("tenant", 1), ("processor", 1)],
+        name="running",
+        partialFilterExpression={"state": RunState.RUNNING},
+    ),
     IndexModel([("reportDueAt", 1)], name="reports", partialFilterExpression={"reportDueAt": {"$exists": True}}),
 ]
 FLOW_INDEXES = [

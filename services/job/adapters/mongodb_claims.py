@@ -110,8 +110,11 @@ class MongoClaims:
         alike: dict[frozenset[str], list[_Claim]] = defaultdict(list)
         for claim in claims:
             alike[claim.processors].append(claim)
-        found = await asyncio.gather(*(self._eligible(wanted) for wanted in alike))
-        room: dict[str, int] = {}
+        running = await self._running() if self._tenants.limit_running else {}
+        full = [tenant for tenant, count in running.items() if self._tenants.room(tenant, count) == 0]
+        found = await asyncio.gather(*(self._eligible(wanted, full) for wanted in alike))
+        seen_tenants = {seen.flow.tenant for eligible, _ in found for seen in eligible}
+        room = {tenant: self._tenants.room(tenant, running.get(tenant, 0)) for tenant in seen_tenants}
         dealt = [
             deal([seen.flow for seen in eligible], clock, _slots(group), self._tenants, room)
             for group, (eligible, clock) in zip(alike.values(), found, strict=True)
@@ -126,9 +129,18 @@ class MongoClaims:
             rows,
         )
 
-    async def _eligible(self, processors: frozenset[str]) -> tuple[list[Seen], float]:
+    async def _eligible(self, processors: frozenset[str], full: Sequence[str]) -> tuple[list[Seen], float]:
         names = sorted(processors)
-        return await asyncio.gather(self._flows.eligible(names, (), MOST_FLOWS), self._flows.clock(names))
+        return await asyncio.gather(self._flows.eligible(names, full, MOST_FLOWS), self._flows.clock(names))
+
+    async def _running(self) -> dict[str, int]:
+        """How many runs of each tenant run, what was just taken included."""
+        counted: list[Document] = [
+            {"$match": pipelines.RUNNING},
+            {"$group": {"_id": "$tenant", "runs": {"$sum": 1}}},
+        ]
+        found = await self._newest.aggregate(counted)
+        return {group["_id"]: group["runs"] async for group in found}
 
     async def _first_of(self, wanted: Mapping[str, int]) -> dict[str, list[_Row]]:
         """The oldest runs of each flow, one more than wanted, so that it is known what stays behind."""

@@ -8,7 +8,8 @@ it looked: so no run is overlooked. What a crash between both writes leaves behi
 A processor's clock (see `services.job.domain.fairness`) lies in the same collection, by the processor's name.
 """
 
-import random
+import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ Write = UpdateOne | UpdateMany
 
 # Earlier than any moment of MongoDB's clock: look at once.
 NOW = datetime(1970, 1, 1, tzinfo=UTC)
-RECOUNTED = 4
+AWAKE = {"lookAt": {"$exists": True}}
 MOST_COUNTED = 100_000
 
 
@@ -95,12 +96,13 @@ class MongoFlows:
         self._runs = runs
         self._repaired = ""
         self.queued: Coalescer[Queued, None] = Coalescer(self._queued)
+        self.estimate: Coalescer[str, int] = Coalescer(self._estimates)
 
     async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[Seen]:
         """The flows where there may be a run to take, those of least tag, but for tenants that may start none."""
         query = {
             "processor": {"$in": list(processors)},
-            "lookAt": {"$exists": True},
+            **AWAKE,
             **pipelines.due("lookAt"),
             **({"tenant": {"$nin": list(without)}} if without else {}),
         }
@@ -116,32 +118,40 @@ class MongoFlows:
         if writes:
             await self._flows.bulk_write(writes)
 
-    async def repair(self, limit: int) -> int:
-        """Wakes flows that have runs and don't say so, and recounts a few; returns how many it woke.
+    async def count(self, tenant: str) -> int:
+        """How many runs of a tenant are queued, counted, of each flow 100,000 at most; the estimates are put right."""
+        flows = self._flows.find({"tenant": tenant}, {"queued": 1})
+        return sum(await asyncio.gather(*[self._recount(flow["_id"], flow["queued"]) async for flow in flows]))
 
-        One pass looks at `limit` flows, and the next one goes on from there. It may count runs twice that are being
-        queued meanwhile; a flow that runs empty is exact again.
+    async def repair(self, limit: int) -> int:
+        """Wakes flows that have runs and don't say so; returns how many it woke.
+
+        One pass looks at `limit` flows, and the next one goes on from there. A run that is being queued meanwhile may
+        be counted twice; a flow that runs empty is exact again.
         """
         queued = {"state": RunState.QUEUED, "flow": {"$gt": self._repaired}}
         found = await self._runs.aggregate([{"$match": queued}, {"$group": {"_id": "$flow"}}, {"$limit": limit}])
         keys = [group["_id"] async for group in found]
         self._repaired = max(keys) if len(keys) == limit else ""
-        counts = {
-            flow["_id"]: flow["queued"]
-            async for flow in self._flows.find({"_id": {"$in": keys}, "lookAt": {"$exists": True}}, {"queued": 1})
-        }
-        asleep = [key for key in keys if key not in counts]
-        for key in [*asleep, *random.sample(sorted(counts), min(RECOUNTED, len(counts)))]:
-            await self._recount(key, counts.get(key))
+        awake = [flow["_id"] async for flow in self._flows.find({"_id": {"$in": keys}, **AWAKE}, {"_id": 1})]
+        asleep = sorted({*keys} - {*awake})
+        for key in asleep:
+            flow = await self._flows.find_one({"_id": key}, {"queued": 1}) or {"queued": 0}
+            await self._queued([Queued(*parts_of(key), 0)])
+            await self._recount(key, flow["queued"])
         return len(asleep)
 
-    async def _recount(self, key: str, estimate: int | None) -> None:
+    async def _recount(self, key: str, estimate: int) -> int:
         runs = await self._runs.count_documents({"state": RunState.QUEUED, "flow": key}, limit=MOST_COUNTED)
-        if estimate is None:
-            flow = await self._flows.find_one({"_id": key}, {"queued": 1}) or {"queued": 0}
-            await self._queued([Queued(*parts_of(key), runs - flow["queued"])])
-        elif runs < MOST_COUNTED or estimate < MOST_COUNTED:
+        if runs != estimate:
             await self._flows.update_one({"_id": key}, {"$inc": {"queued": runs - estimate}})
+        return runs
+
+    async def _estimates(self, tenants: Sequence[str]) -> Sequence[int]:
+        queued: Counter[str] = Counter()
+        async for flow in self._flows.find({"tenant": {"$in": list(tenants)}}, {"tenant": 1, "queued": 1}):
+            queued[flow["tenant"]] += max(0, flow["queued"])
+        return [queued[tenant] for tenant in tenants]
 
     async def _queued(self, batch: Sequence[Queued]) -> Sequence[None]:
         together: dict[str, Queued] = {}

@@ -71,6 +71,12 @@ class MongoRunStore:
             raise Unavailable
         return Submitted(RunState(found["state"]), created=False)
 
+    async def queued_estimate(self, tenant: str) -> int:
+        return await self._flows.estimate(tenant)
+
+    async def queued_count(self, tenant: str) -> int:
+        return await self._flows.count(tenant)
+
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:

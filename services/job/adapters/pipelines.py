@@ -22,6 +22,8 @@ Pipeline = list[Document]
 
 NOW = "$$NOW"
 REMOVE = "$$REMOVE"
+# With any claim's id, so that MongoDB sees that the index of claims holds all that this asks for.
+RUNNING = {"claimId": {"$gt": ""}, "state": RunState.RUNNING}
 HELD = ["claimId", "leaseUntil", "started"]
 
 # The process that ended a run reports it at once; only after this long does it fall to whichever looks first.

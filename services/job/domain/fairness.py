@@ -51,11 +51,11 @@ def parts_of(key: str) -> tuple[str, str]:
 
 
 def deal(
-    flows: Sequence[Flow], clock: float, slots: int, tenants: Tenants, room: MutableMapping[str, int]
+    flows: Sequence[Flow], clock: float, slots: int, tenants: Tenants, room: MutableMapping[str, int | None]
 ) -> list[Flow]:
     """The flow of each run to start, the first one first; at most `slots`.
 
-    `room` says how many runs of a tenant may start, where there is a limit, and goes down as they are dealt. What a
+    `room` says how many runs of a tenant may start, with None for no limit, and goes down as they are dealt. What a
     flow has left by its estimate goes first; where slots are left then, all flows are asked for more, because there
     may be more.
     """
@@ -71,7 +71,7 @@ def deal(
 
     # Flows of one tenant share its tag, or it would get more by asking for more kinds of work.
     tags = {tenant: max(flow.tag for flow in mine) for tenant, mine in own.items()}
-    heap = [entry(tenant, max(tag, clock)) for tenant, tag in tags.items() if room.get(tenant, 1) > 0]
+    heap = [entry(tenant, max(tag, clock)) for tenant, tag in tags.items() if room.get(tenant) != 0]
     heapq.heapify(heap)
     dealt: list[Flow] = []
     while heap and len(dealt) < slots:
@@ -80,9 +80,9 @@ def deal(
         dealt.append(flow)
         left[flow.key] -= 1
         turns[flow.key] = start
-        if tenant in room:
-            room[tenant] -= 1
-        if room.get(tenant, 1) > 0:
+        if (left_over := room.get(tenant)) is not None:
+            room[tenant] = left_over - 1
+        if room.get(tenant) != 0:
             heapq.heappush(heap, entry(tenant, start + 1 / tenants.of(tenant).weight))
     return dealt
 

@@ -17,7 +17,9 @@ from common.contracts.job import (
 from common.errors import Invalid, NotFound
 from common.ids import is_job_id
 from services.job.domain.rules import FINAL, RetryPolicy, retry_after
+from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, RunStore
+from services.job.use_cases.admission import Admission
 from services.job.use_cases.waiting import Waiter, Waiters
 
 POLL_SECONDS = 2.0
@@ -42,24 +44,33 @@ class Queue:
         retry: RetryPolicy,
         *,
         on_end: Callable[[str], None],
+        tenants: Tenants | None = None,
         stopping: Callable[[], bool] = lambda: False,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store = store
         self._leases = leases
         self._retry = retry
-        self._on_end = on_end
+        self._report_end = on_end
+        self._tenants = tenants or Tenants()
+        self._admission = Admission(store, self._tenants)
         self._stopping = stopping
         self._poll_seconds = poll_seconds
         self.waiters = Waiters()
 
     async def submit(self, run: RunSubmit) -> tuple[RunAccepted, bool]:
-        """Queue a run once, or hand it straight to a claim that waits; says whether this call made it."""
+        """Queue a run once, or hand it straight to a claim that waits; says whether this call made it.
+
+        Raises `TooManyRequests` when its tenant has too many queued; then nothing is kept.
+        """
         if not is_job_id(run.id):
             raise Invalid(errors=[{"pointer": "/id", "detail": "This is no id of a job."}])
-        waiter = self.waiters.reserve(run.processor)
+        # A claim counts what runs of a tenant with a limit, so its runs go through the queue.
+        limited = self._tenants.of(run.tenant).max_running is not None
+        waiter = None if limited else self.waiters.reserve(run.processor)
         if waiter is not None:
             return await self._hand_over(run, waiter)
+        await self._admission.admit(run)
         submitted = await self._store.submit(run)
         if submitted.created:
             self.waiters.wake_one(run.processor)
@@ -132,6 +143,12 @@ class Queue:
         if swept:
             self.waiters.wake_all()
         return swept
+
+    def _on_end(self, run_id: str) -> None:
+        self._report_end(run_id)
+        if self._tenants.limit_running:
+            # Its tenant may have been at its limit, with runs that wait for just this.
+            self.waiters.wake_all()
 
     def _on_wire(self, claimed: Claimed) -> ClaimedRun:
         return ClaimedRun(
