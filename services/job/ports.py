@@ -91,7 +91,10 @@ class RunStore(Protocol):
         """
 
     async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        """Those of the runs that exist, in no order."""
+        """Those of the runs that exist, in no order.
+
+        Of queued ones with an estimate of their position, unless that would take too long for so many.
+        """
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
         """Ended runs whose report is due, each taken by one caller; it is due again later unless `settle` says so."""

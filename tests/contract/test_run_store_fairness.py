@@ -160,3 +160,31 @@ async def test_how_many_a_tenant_has_queued_is_known(bench: Bench) -> None:
     for tenant, queued in (("a", 3), ("b", 0), ("c", 0)):
         assert await bench.store.queued_estimate(tenant) == queued
         assert await bench.store.queued_count(tenant) == queued
+
+
+async def test_a_queued_run_knows_about_how_many_start_before_it(bench: Bench) -> None:
+    many = await queue(bench, 30, tenant="many")
+    (single,) = await queue(bench, 1, tenant="single")
+    heavy = await queue(bench, 40, tenant="heavy")
+    many.sort(key=lambda run: run.id)
+    heavy.sort(key=lambda run: run.id)
+    asked = [single.id, many[0].id, many[10].id, many[-1].id, heavy[10].id]
+    positions = {status.id: status.queue_position for status in await bench.store.statuses(asked)}
+    # Of three alike that are all due now, any may be first; the heavy one has two turns for each of the others.
+    for run, place in ((single, 0), (many[0], 0), (many[10], 31), (many[-1], 70), (heavy[10], 16)):
+        position = positions[run.id]
+        assert position is not None
+        assert abs(position - place) <= 2, (run.tenant, position)
+    (claimed,) = await claim(bench.store)
+    assert (await bench.status(claimed.run.id)).queue_position is None
+
+
+async def test_the_position_is_that_in_which_runs_start(bench: Bench) -> None:
+    runs = [run for tenant in ("a", "b", "heavy", "light") for run in await queue(bench, 20, tenant=tenant)]
+    await served(bench, 3, 3)
+    waiting = {status.id: status.queue_position for status in await bench.store.statuses([run.id for run in runs])}
+    started = [run.run.id for _ in range(60) for run in await claim(bench.store)]
+    for place, run_id in enumerate(started):
+        position = waiting[run_id]
+        assert position is not None
+        assert abs(position - place) <= 4

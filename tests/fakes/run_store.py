@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import StaleFence
-from services.job.domain.fairness import Flow, charges, deal, flow_key
+from services.job.domain.fairness import Flow, charges, deal, flow_key, starts_before
 from services.job.domain.rules import FINAL, POISON, TRANSITIONS, RetryPolicy
 from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, Submitted
@@ -126,7 +126,7 @@ class FakeRunStore:
         return len(lapsed)
 
     async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        return [self.runs[run_id].status() for run_id in set(ids) if run_id in self.runs]
+        return [self._status(self.runs[run_id]) for run_id in set(ids) if run_id in self.runs]
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
         due = [s for s in self.runs.values() if s.report_due_at is not None and s.report_due_at <= self.now][:limit]
@@ -138,6 +138,24 @@ class FakeRunStore:
         for run_id in ids:
             if run_id in self.runs:
                 self.runs[run_id].report_due_at = None
+
+    def _status(self, stored: StoredRun) -> RunStatus:
+        if stored.state != RunState.QUEUED:
+            return stored.status()
+        processor, tenant = stored.run.processor, stored.run.tenant
+        line = sorted(
+            (other.available_at, other.run.id, other.run.tenant)
+            for other in self.runs.values()
+            if other.state == RunState.QUEUED and other.run.processor == processor
+        )
+        flows = []
+        for name, queued in Counter(of for _, _, of in line).items():
+            flows.append(self._flows.setdefault(flow_key(processor, name), Flow(processor, name)))
+            flows[-1].queued = queued
+        ahead = [run_id for _, run_id, of in line if of == tenant].index(stored.run.id)
+        own = self._flows[flow_key(processor, tenant)]
+        position = starts_before(own, ahead, flows, self._clocks[processor], self._tenants)
+        return stored.status().model_copy(update={"queue_position": position})
 
     def _next_due(self, processors: Sequence[str], limit: int) -> list[StoredRun]:
         due: dict[str, list[StoredRun]] = defaultdict(list)

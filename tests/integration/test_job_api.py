@@ -139,7 +139,8 @@ async def test_a_single_status_or_404(job: Job) -> None:
     run = await job.submit()
     headers = {"Authorization": f"Bearer {signer('front').token('job')}"}
     answer = await job.http.get(f"/api/v1/job/{run.id}/status", headers=headers)
-    assert answer.json() == {"id": run.id, "status": "QUEUED", "fence": 0, "attempt": 0, "outputs": []}
+    expected = {"id": run.id, "status": "QUEUED", "fence": 0, "attempt": 0, "queuePosition": 0, "outputs": []}
+    assert answer.json() == expected
     assert (await job.http.get(f"/api/v1/job/{new_id()}/status", headers=headers)).status_code == NotFound.status
     assert await job.front.statuses([new_id()]) == {}
 

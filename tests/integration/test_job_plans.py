@@ -11,6 +11,9 @@ from common.contracts.job import InputRef, ProcessorOffer, RunError, RunSubmit
 from common.ids import new_id
 from common.mongo import Document
 from services.job.adapters.mongodb import JobDatabase
+from services.job.adapters.mongodb_flows import MongoFlows
+from services.job.adapters.mongodb_positions import MOST_LOADED, MongoPositions
+from services.job.domain.fairness import flow_key
 from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
 from tests.contract.test_run_store import a_run
@@ -122,6 +125,29 @@ async def test_a_claim_reads_what_it_takes_in_the_order_of_the_indexes(mongodb_u
     assert max(found("totalKeysExamined", look)) <= 66
     assert "FETCH" not in stages(rows)
     assert [*found("totalKeysExamined", rows)] == [2] * 5, "of each flow one more than is taken"
+
+
+async def test_positions_are_looked_up_once_for_many_and_cost_little(mongodb_uri: str, database_name: str) -> None:
+    recorder = Recorder()
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+        database = JobDatabase(client, database_name)
+        await database.create_indexes()
+        runs = [a_run(tenant=f"t{n % 20}") for n in range(100)]
+        await asyncio.gather(*(database.runs.submit(run) for run in runs))
+        recorder.commands.clear()
+        there = client[database_name]
+        positions = MongoPositions(MongoFlows(there["flows"], there["runs"]), there["runs"], Tenants(), lambda: 0.0)
+        found_out = await positions.of({run.id: flow_key(run.processor, run.tenant) for run in runs})
+        assert len(found_out) == 5 * MOST_LOADED
+        looks = [command for command in recorder.commands if "aggregate" in command]
+        assert len(looks) == MOST_LOADED, "what would take too long is left out"
+        recorder.commands.clear()
+        asked = {run.id: flow_key(run.processor, run.tenant) for run in runs if run.id in found_out}
+        assert await positions.of(asked) == found_out
+        assert recorder.commands == []
+        plan = await explained(client, database_name, looks[0])
+    assert not {"SORT", "FETCH", "COLLSCAN"} & stages(plan)
+    assert max(found("totalKeysExamined", plan)) == 5
 
 
 async def test_what_runs_is_counted_from_the_index_alone(mongodb_uri: str, database_name: str) -> None:

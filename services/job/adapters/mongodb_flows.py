@@ -108,6 +108,11 @@ class MongoFlows:
         }
         return [_seen(found) async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
 
+    async def awake(self, processor: str, limit: int) -> list[Flow]:
+        """Those with runs that want just this, those of least tag."""
+        query = {"processor": processor, **AWAKE}
+        return [_seen(found).flow async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
+
     async def clock(self, processors: Sequence[str]) -> float:
         """The greatest start tag that was served to any of these."""
         clocks = self._flows.find({"_id": {"$in": list(processors)}}, {"clock": 1})

@@ -27,6 +27,7 @@ from common.mongo import Document, changes
 from services.job.adapters import pipelines
 from services.job.adapters.mongodb_claims import MongoClaims, inputs_json
 from services.job.adapters.mongodb_flows import MongoFlows, Queued
+from services.job.adapters.mongodb_positions import MongoPositions
 from services.job.domain.fairness import flow_key
 from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenants
@@ -36,7 +37,7 @@ DUPLICATE_KEY = 11000
 SWEPT_AT_ONCE = 1_000
 REPAIRED_AT_ONCE = 5_000
 CHANGED = {"state": 1, "fence": 1, "token": 1, "processor": 1, "tenant": 1, "availableAt": 1}
-STATUS = {"state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
+STATUS = {"flow": 1, "state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class MongoRunStore:
         self._runs = runs
         self._flows = MongoFlows(flows, runs)
         self._claims = MongoClaims(runs, self._flows, tenants)
+        self._positions = MongoPositions(self._flows, runs, tenants)
         self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
         self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
 
@@ -128,7 +130,10 @@ class MongoRunStore:
         return swept
 
     async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        return [_status(found) async for found in self._runs.find({"_id": {"$in": list(ids)}}, STATUS)]
+        found = await self._runs.find({"_id": {"$in": list(ids)}}, STATUS).to_list()
+        queued = {run["_id"]: run["flow"] for run in found if run["state"] == RunState.QUEUED}
+        positions = await self._positions.of(queued)
+        return [_status(run, positions.get(run["_id"])) for run in found]
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
         due = {"reportDueAt": {"$exists": True}, **pipelines.due("reportDueAt")}
@@ -229,13 +234,14 @@ def _document(run: RunSubmit) -> Document:
     }
 
 
-def _status(found: Document) -> RunStatus:
+def _status(found: Document, queue_position: int | None = None) -> RunStatus:
     return RunStatus(
         id=found["_id"],
         status=found["state"],
         fence=found["fence"],
         attempt=found["attempt"],
         phase=found.get("phase"),
+        queue_position=queue_position,
         outputs=found.get("outputs", []),
         error=found.get("error"),
     )

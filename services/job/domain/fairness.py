@@ -8,6 +8,7 @@ Decision 0014 says what is kept where.
 """
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -99,3 +100,18 @@ def charges(flows: Sequence[Flow], clock: float, served: Mapping[str, int], tena
         for tenant, count in runs.items()
         if count and (weight := tenants.of(tenant).weight)
     }
+
+
+def starts_before(flow: Flow, ahead: int, others: Sequence[Flow], clock: float, tenants: Tenants) -> int:
+    """About how many runs start before the one that has so many of its own flow `ahead` of it.
+
+    That run's start tag is known, so of each other flow those start before it whose start tags are less. What comes in
+    the meantime, limits and other kinds of work aren't foreseen.
+    """
+    tag = max(flow.tag, clock) + ahead / tenants.of(flow.tenant).weight
+    meanwhile = 0
+    for other in others:
+        if other.tenant != flow.tenant:
+            earlier = math.ceil((tag - max(other.tag, clock)) * tenants.of(other.tenant).weight)
+            meanwhile += max(0, min(other.queued, earlier))
+    return ahead + meanwhile
