@@ -14,7 +14,7 @@ from common.mongo import Client, opened
 from common.web import calls, health, problems
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb import JobDatabase
-from services.job.api import routes
+from services.job.api import metrics, routes
 from services.job.ports import FrontReports
 from services.job.settings import Settings
 from services.job.use_cases.offers import Offering
@@ -64,6 +64,7 @@ async def open_app(
         problems.install(app)
         health.install(app, readiness, database.check)
         app.include_router(routes.router(queue, offering))
+        app.include_router(metrics.router(database.depths))
         calls.install(app, routes.calls(queue, offering))
 
         await stack.enter_async_context(

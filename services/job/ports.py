@@ -103,6 +103,23 @@ class RunStore(Protocol):
         """These runs need no further report."""
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Of the runs that want one thing: about how many are queued, how long the oldest is due, and how many run."""
+
+    processor: str
+    queued: int
+    oldest_age_seconds: float
+    running: int
+
+
+class QueueDepths(Protocol):
+    """What an autoscaler wants to know."""
+
+    async def depths(self) -> list[Depth]:
+        """For everything that is wanted by runs that wait or run, 500 things at the most."""
+
+
 class QueueHints(Protocol):
     """A store that can say that something was queued, by whichever process. A hint may come late, twice or never."""
 

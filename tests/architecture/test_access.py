@@ -66,7 +66,7 @@ async def test_the_walk_sees_the_routes_that_there_are(applications: list[Applic
     assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
     assert seen["front-internal"] == {"/internal/run"}
     assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/data/{token}/{part}", "/readyz"} <= seen["blob"]
-    assert {"/api/v1/claim", "/api/v1/run/{id}/complete", "/readyz"} <= seen["job"]
+    assert {"/api/v1/claim", "/api/v1/run/{id}/complete", "/readyz", "/metrics"} <= seen["job"]
 
 
 def test_a_route_without_a_policy_is_found_however_deep_it_is() -> None:

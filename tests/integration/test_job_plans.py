@@ -81,6 +81,7 @@ async def every_query(database: JobDatabase) -> None:
     await database.runs.statuses([run_id])
     await database.runs.queued_estimate("acme")
     await database.runs.queued_count("acme")
+    await database.depths.depths()
     offer = ProcessorOffer(name="p", version="1.0.0", summary="", media_types=["*/*"], params={})
     await database.offers.offer([offer], 90)
     await database.offers.offered(90, 3600)
@@ -148,6 +149,24 @@ async def test_positions_are_looked_up_once_for_many_and_cost_little(mongodb_uri
         plan = await explained(client, database_name, looks[0])
     assert not {"SORT", "FETCH", "COLLSCAN"} & stages(plan)
     assert max(found("totalKeysExamined", plan)) == 5
+
+
+async def test_metrics_seek_from_flow_to_flow_and_read_no_run(mongodb_uri: str, database_name: str) -> None:
+    recorder = Recorder()
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+        database = JobDatabase(client, database_name)
+        await database.create_indexes()
+        for tenant in ("a", "b"):
+            await asyncio.gather(*(database.runs.submit(a_run(tenant=tenant)) for _ in range(50)))
+        await database.runs.claim(new_id(), ["checksum"], 10, 30)
+        recorder.commands.clear()
+        await database.depths.depths()
+        plans = [await explained(client, database_name, command) for command in recorder.commands]
+    assert len(plans) == 3
+    for plan in plans:
+        assert "COLLSCAN" not in stages(plan)
+        assert max(found("totalKeysExamined", plan)) <= 12
+        assert max(found("totalDocsExamined", plan)) <= 2, "two flows, and of runs only the index"
 
 
 async def test_what_runs_is_counted_from_the_index_alone(mongodb_uri: str, database_name: str) -> None:

@@ -8,6 +8,7 @@ from pymongo.write_concern import WriteConcern
 from common.contracts.job import RunState
 from common.errors import Unavailable
 from common.mongo import Client
+from services.job.adapters.mongodb_depths import MongoDepths
 from services.job.adapters.mongodb_offers import MongoOfferStore
 from services.job.adapters.mongodb_runs import MongoRunStore
 from services.job.domain.tenants import Tenants
@@ -58,6 +59,7 @@ class JobDatabase:
             "flows", read_concern=ReadConcern("local"), write_concern=WriteConcern(w=1)
         )
         self.runs = MongoRunStore(self._database["runs"], self._flows, tenants or Tenants())
+        self.depths = MongoDepths(self._flows, self._database["runs"])
         self.offers = MongoOfferStore(self._database["offers"])
 
     async def create_indexes(self) -> None:
