@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token test check lint types imports format openapi bench lock clean
+.PHONY: help setup up token test check lint types imports format openapi bench bench-scale lock clean
 
 help: ## Print this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv from requirements.lock; every other target does it by itself
 	@command -v "$(PYTHON)" >/dev/null || { echo "Gristmill needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name one with PYTHON=." >&2; exit 1; }
@@ -42,6 +42,9 @@ openapi: setup ## Write docs/openapi/front.json anew
 
 bench: setup ## Measure against peers, into benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
+
+bench-scale: setup ## Measure claims with a million queued runs; takes minutes and 2 GB
+	@$(BIN)/python -m benchmarks --only claims-scale
 
 lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
 	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import images, public_api, report, round_trip, status
+from benchmarks import claims, images, public_api, report, round_trip, status
 from benchmarks.measure import Effort, Section, say
 from common.web.serve import new_loop
 
@@ -15,12 +15,17 @@ BENCHES: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {
     "round-trip": round_trip.run,
     "public": public_api.run,
     "images": images.run,
+    "claims": claims.run,
 }
+# Not among those that are run when none is named.
+SCALE: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {"claims-scale": claims.run_scale}
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=BENCHES, action="append", help="run this bench only; may be repeated")
+    parser.add_argument(
+        "--only", choices=[*BENCHES, *SCALE], action="append", help="run this bench only; may be repeated"
+    )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, and RESULTS.md stays as it is")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default 3)")
     arguments = parser.parse_args()
@@ -28,7 +33,7 @@ async def main() -> None:
     for name in arguments.only or BENCHES:
         say(f"{name} ...")
         with tempfile.TemporaryDirectory(prefix="gristmill-bench-") as folder:
-            section = await BENCHES[name](effort, Path(folder))
+            section = await {**BENCHES, **SCALE}[name](effort, Path(folder))
         say("")
         for line in section.lines():
             say(line)
