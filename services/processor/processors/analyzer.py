@@ -160,6 +160,7 @@ def _answered() -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Unavailable("The analyzer took longer than it may.") from error
     except httpx.HTTPError as error:
+        print(repr(error), file=sys.stderr)  # noqa: T201 - for the log: to the user, where the container is says nothing
         raise Unavailable("The analyzer didn't answer, or not to its end.") from error
 
 

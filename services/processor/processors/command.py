@@ -55,6 +55,12 @@ class CommandConfiguration(Configuration):
         default_factory=lambda: [os.EX_DATAERR], max_length=255, description="Exit codes for faults of the input."
     )
 
+    reads: list[Path] = Field(
+        default_factory=list,
+        max_length=100,
+        description="What the program reads beside the system's files, its own one and the run's folder.",
+    )
+
     @field_validator("argv")
     @classmethod
     def _is_a_program(cls, argv: list[str]) -> list[str]:
@@ -73,6 +79,7 @@ class Command(Configured):
 
     def __init__(self, configuration: CommandConfiguration) -> None:
         super().__init__(configuration)
+        self.reads = (Path(configuration.argv[0]), *configuration.reads)
         self._argv = configuration.argv
         self._prints = not any("{output}" in argument for argument in configuration.argv)
         self._output_name = configuration.output_name
@@ -109,13 +116,15 @@ class Command(Configured):
             with said.open(errors="replace") as lines:
                 reason = lines.read(64 * 1024).replace(str(file.path), file.name)
             raise InvalidInput(sentence(reason, "The program can't work on this file."))
+        last_words = _last_bytes(said).decode(errors="replace")
         if -code in _LIMITS_MET:
+            print(last_words, file=sys.stderr, flush=True)  # noqa: T201 - for the log
             # As if the limit had met this process, so that it is told as any other processor's is.
             signal.signal(-code, signal.SIG_DFL)
             os.kill(os.getpid(), -code)
-        last_words = _last_bytes(said).decode(errors="replace")
         if code == os.EX_TEMPFAIL:
-            raise Unavailable("The program can't work now.") from RuntimeError(last_words)
+            print(last_words, file=sys.stderr)  # noqa: T201 - likewise
+            raise Unavailable("The program can't work now.")
         raise RuntimeError(f"{self._argv[0]} ended with {code}: {last_words}")
 
     def _outputs(self, output: Path) -> Sequence[Output]:
