@@ -10,7 +10,7 @@ import pytest
 
 from services.processor.processors.command import Command, CommandConfiguration
 from tests.integration.one_processor import OneProcessor, one_processor
-from tests.integration.test_processor_worker import alive
+from tests.integration.test_processor_worker import end_of
 
 MIB = 2**20
 TOLD = "*/*/run-*/work/told"
@@ -149,8 +149,8 @@ async def test_what_a_program_leaves_behind_ends_with_the_run(tmp_path: Path, en
     async with script(text, tmp_path, wall_seconds=5) as processor:
         processor.job.submit()
         pid = await told(processor)
-        assert alive(pid)
+        ended = end_of(pid)
         (found,) = processor.work_dir.glob(TOLD)
         found.unlink()
         await processor.job.reports.get()
-        assert not alive(pid)
+        await ended
