@@ -11,6 +11,7 @@ from common.contracts.job import OfferedLimits, ProcessorOffer
 from gristmill import Processor
 from services.processor.processors.analyzer import Analyzer
 from services.processor.processors.command import Command
+from services.processor.processors.configured import check_media_types, check_schema
 from services.processor.settings import Settings
 
 GROUP = "gristmill.processors"
@@ -60,7 +61,9 @@ def _load(point: EntryPoint) -> Processor[Any]:
         processor = kind()
         if processor.name != point.name:
             raise ValueError(f"the processor calls itself {processor.name!r}")
-        _offer(processor)
+        offer = _offer(processor)
+        check_media_types(offer.media_types)
+        check_schema(offer.params)
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise RegistryError(f"The entry point {point.name} = {point.value}: {'; '.join(faults)}.") from error

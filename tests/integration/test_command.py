@@ -140,7 +140,8 @@ async def test_a_program_has_the_limits_of_its_run(
 async def test_a_program_that_needs_more_memory_than_it_may_have_gets_none(tmp_path: Path) -> None:
     text = 'head -c 1G /dev/zero | tail -c 900M > /dev/null && echo enough > "$2"'
     async with script(text, tmp_path, memory_bytes=2**28) as processor:
-        assert await processor.failure() == INTERNAL
+        # It may say so, or be ended because all of its processes together have more than one may.
+        assert await processor.failure() in (INTERNAL, RESOURCE_LIMIT)
 
 
 @pytest.mark.parametrize("end", ["exit 0", "sleep 3600"])

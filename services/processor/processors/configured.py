@@ -3,6 +3,7 @@
 import mimetypes
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import jsonschema_rs
@@ -37,21 +38,31 @@ class Configuration(Wire):
     @field_validator("media_types")
     @classmethod
     def _are_media_types(cls, values: list[str]) -> list[str]:
-        for value in values:
-            if not _PATTERN.fullmatch(value):
-                raise ValueError(f"{value!r} isn't a media type in lower case, such as image/png, image/* or */*")
+        check_media_types(values)
         return values
 
     @field_validator("params")
     @classmethod
     def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        if schema.get("type") != "object":
-            raise ValueError('parameters are an object, so their schema begins with "type": "object"')
-        try:
-            jsonschema_rs.validator_for(schema, retriever=_stay_inside)
-        except ValueError as error:
-            raise ValueError(f"this isn't a JSON Schema: {str(error).splitlines()[0]}") from None
+        check_schema(schema)
         return schema
+
+
+def check_media_types(values: Iterable[str]) -> None:
+    """Raises `ValueError` for what front would never match."""
+    for value in values:
+        if not _PATTERN.fullmatch(value):
+            raise ValueError(f"{value!r} isn't a media type in lower case, such as image/png, image/* or */*")
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Raises `ValueError` unless this is the JSON Schema of an object, whole in itself."""
+    if schema.get("type") != "object":
+        raise ValueError('parameters are an object, so their schema begins with "type": "object"')
+    try:
+        jsonschema_rs.validator_for(schema, retriever=_stay_inside)
+    except ValueError as error:
+        raise ValueError(f"this isn't a JSON Schema: {str(error).splitlines()[0]}") from None
 
 
 def _stay_inside(reference: str) -> Any:
