@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsError
@@ -42,10 +42,16 @@ def load(kind: type[LoadedSettings]) -> LoadedSettings:
     except SettingsError as error:
         # Lists and mappings are read as JSON, and what isn't is named in the message alone.
         named = re.search(r'field "(\w+)"', str(error))
-        print(f"{prefix}{named[1].upper() if named else ''}: this isn't JSON.", file=sys.stderr)  # noqa: T201 - as below
-        raise SystemExit(2) from None
+        refuse(f"{prefix}{named[1].upper() if named else ''}: this isn't JSON.")
     except ValidationError as error:
-        for fault in error.errors(include_url=False, include_input=False):
-            variable = prefix + "_".join(str(part) for part in fault["loc"]).upper()
-            print(f"{variable}: {fault['msg']}.", file=sys.stderr)  # noqa: T201 - logging is not set up yet
-        raise SystemExit(2) from None
+        faults = error.errors(include_url=False, include_input=False)
+        refuse(
+            *(f"{prefix}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}." for fault in faults)
+        )
+
+
+def refuse(*sentences: str) -> NoReturn:
+    """End the process: what it was told is wrong, so that starting it again can't help."""
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)  # noqa: T201 - logging is not set up yet
+    raise SystemExit(2)

@@ -12,6 +12,8 @@ A plug-in is a class, found by its entry point in the group `gristmill.processor
             path = context.new_file("shout.txt")
             path.write_text(file.path.read_text().upper())
             return [Output("shout.txt", "text/plain", path)]
+
+docs/processors.md has the whole contract, and examples/plugin-wordcount is a package of this kind.
 """
 
 import re

@@ -1,15 +1,20 @@
 """`python -m services.processor`"""
 
 from common.logging import configure
-from common.settings import load
+from common.settings import load, refuse
+from services.processor import registry
 from services.processor.app import run_processor
 from services.processor.settings import Settings
 
 
 def main() -> None:
     settings = load(Settings)
+    try:
+        processors = registry.available(settings)
+    except registry.RegistryError as error:
+        refuse(str(error))
     configure("processor", settings.log_level)
-    run_processor(settings)
+    run_processor(settings, processors)
 
 
 if __name__ == "__main__":

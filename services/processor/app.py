@@ -9,7 +9,6 @@ from common.auth import ServiceTokenSigner
 from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
-from services.processor import registry
 from services.processor.attempt import Attempts
 from services.processor.child import Limits
 from services.processor.folders import process_folder
@@ -58,13 +57,13 @@ async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Proc
         )
 
 
-def run_processor(settings: Settings) -> None:
+def run_processor(settings: Settings, processors: Processors) -> None:
     """Build the worker and let it work until SIGTERM or SIGINT."""
 
     async def main() -> None:
         async with (
             open_services(settings) as (job, blob),
-            open_worker(settings, job, blob, registry.installed()) as worker,
+            open_worker(settings, job, blob, processors) as worker,
         ):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,41 +1,83 @@
-"""Which processors are installed: every distribution names its own as entry points."""
+"""Which processors there are: those installed, which distributions name as entry points, and those configured."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+
+from pydantic import ValidationError
 
 from common.contracts.job import OfferedLimits, ProcessorOffer
 from gristmill import Processor
+from services.processor.processors.analyzer import Analyzer
+from services.processor.processors.command import Command
+from services.processor.processors.configured import check_media_types, check_schema
+from services.processor.settings import Settings
 
 GROUP = "gristmill.processors"
 
 Processors = dict[str, Processor[Any]]
 
 
+class RegistryError(Exception):
+    """A processor can't be offered; the message says which, and why."""
+
+
+def available(settings: Settings) -> Processors:
+    """All that this process can run, by name. Raises `RegistryError`."""
+    found = installed()
+    configured: list[tuple[str, Processor[Any]]] = [
+        *(("PROCESSOR_ANALYZERS", Analyzer(each)) for each in settings.analyzers),
+        *(("PROCESSOR_COMMANDS", Command(each)) for each in settings.commands),
+    ]
+    for variable, processor in configured:
+        if processor.name in found:
+            raise RegistryError(f"{variable}: there is another processor {processor.name!r}; give this one a name.")
+        found[processor.name] = processor
+    return found
+
+
 def installed() -> Processors:
-    """All installed processors by name. Raises `TypeError` or `ValueError`, naming the entry point at fault."""
+    """The installed processors by name. Raises `RegistryError`, naming the entry point at fault."""
     found: Processors = {}
     for point in entry_points(group=GROUP):
-        kind = point.load()
-        if not (isinstance(kind, type) and issubclass(kind, Processor)):
-            raise TypeError(f"The entry point {point.name} = {point.value} isn't a gristmill.Processor.")
-        if kind.name != point.name or kind.name in found:
-            raise ValueError(f"The entry point {point.name} = {point.value} gives a second or another name.")
-        found[kind.name] = kind()
+        processor = _load(point)
+        if processor.name in found:
+            raise RegistryError(f"The entry point {point.name} = {point.value}: another one has this name.")
+        found[processor.name] = processor
     return found
 
 
 def offers(processors: Iterable[Processor[Any]]) -> list[ProcessorOffer]:
     """What job is told about them."""
-    return [
-        ProcessorOffer(
-            name=processor.name,
-            version=processor.version,
-            summary=processor.summary,
-            media_types=list(processor.media_types),
-            params=processor.params_schema(),
-            limits=OfferedLimits(**asdict(processor.limits)),
-        )
-        for processor in processors
-    ]
+    return [_offer(processor) for processor in processors]
+
+
+def _load(point: EntryPoint) -> Processor[Any]:
+    try:
+        kind = point.load()
+        if not (isinstance(kind, type) and issubclass(kind, Processor)):
+            raise TypeError("this isn't a gristmill.Processor")
+        processor = kind()
+        if processor.name != point.name:
+            raise ValueError(f"the processor calls itself {processor.name!r}")
+        offer = _offer(processor)
+        check_media_types(offer.media_types)
+        check_schema(offer.params)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise RegistryError(f"The entry point {point.name} = {point.value}: {'; '.join(faults)}.") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise RegistryError(f"The entry point {point.name} = {point.value}: {error}.") from error
+    return processor
+
+
+def _offer(processor: Processor[Any]) -> ProcessorOffer:
+    return ProcessorOffer(
+        name=processor.name,
+        version=processor.version,
+        summary=processor.summary,
+        media_types=list(processor.media_types),
+        params=processor.params_schema(),
+        limits=OfferedLimits(**asdict(processor.limits)),
+    )

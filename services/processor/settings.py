@@ -3,10 +3,12 @@
 import tempfile
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from common.settings import ProcessSettings
+from services.processor.processors.analyzer import AnalyzerConfiguration
+from services.processor.processors.command import CommandConfiguration
 
 
 class Settings(ProcessSettings):
@@ -18,6 +20,18 @@ class Settings(ProcessSettings):
     blob_url: str = Field(description="Address of blob.")
     key_file: Path = Field(  # required here: a processor does nothing but call
         description="PEM file of the Ed25519 private key that this process signs its calls to other services with."
+    )
+    analyzers: list[AnalyzerConfiguration] = Field(
+        default_factory=list,
+        max_length=100,
+        description="HTTP containers that are offered as processors, as a JSON list; the keys are in "
+        'docs/processors.md: [{"name": "ocr", "url": "http://127.0.0.1:9000/", "mediaTypes": ["image/*"]}].',
+    )
+    commands: list[CommandConfiguration] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Programs that are offered as processors, likewise: "
+        '[{"name": "count", "argv": ["/usr/bin/wc", "{input}"]}].',
     )
     slots: int = Field(1, ge=1, le=256, description="Runs at once; one for each core is right for most processors.")
     work_dir: Path = Field(
@@ -43,3 +57,12 @@ class Settings(ProcessSettings):
     offer_seconds: float = Field(30, gt=0, description="How often job is told what this process can run.")
     claim_wait_seconds: float = Field(20, ge=0, le=60, description="How long job may hold a claim until a run comes.")
     drain_seconds: float = Field(20, ge=0, le=25, description="How long work may go on after SIGTERM.")
+
+    @model_validator(mode="after")
+    def _analyzers_may_take_their_time(self) -> "Settings":
+        for analyzer in self.analyzers:
+            if analyzer.timeout_seconds > self.wall_seconds:
+                raise ValueError(
+                    f"PROCESSOR_ANALYZERS: timeoutSeconds of {analyzer.name!r} is more than PROCESSOR_WALL_SECONDS"
+                )
+        return self

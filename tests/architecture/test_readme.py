@@ -19,7 +19,7 @@ from services.processor.settings import Settings as ProcessorSettings
 from tests.architecture.pages import ROOT, code_blocks, page, rows, section
 
 README = page("README.md")
-DOCUMENTS = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
+DOCUMENTS = [path.relative_to(ROOT) for glob in ("*.md", "docs/**/*.md", "examples/*/*.md") for path in ROOT.glob(glob)]
 SETTINGS: list[type[BaseSettings]] = [
     LocalSettings,
     TokenSettings,

@@ -6,7 +6,7 @@ import pytest
 
 from tests.architecture.pages import ROOT
 
-FOLDERS = ("libs", "services", "deploy", "tests", "benchmarks")
+FOLDERS = ("libs", "services", "deploy", "tests", "benchmarks", "examples")
 MOST_LINES = 400
 # `use_cases` may be a module where the use cases are few.
 LAYERS = ("__main__", "app", "settings", "api", "use_cases", "ports", "domain", "adapters")

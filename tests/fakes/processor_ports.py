@@ -64,19 +64,21 @@ class FakeBlob:
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), 3):
-        yield content[start : start + 3]
+    step = max(3, len(content) // 100)
+    for start in range(0, len(content), step):
+        yield content[start : start + step]
 
 
 class FakeJob:
-    """One queue. Fences that are no longer valid are those that a test took from `fences`.
+    """One queue, of runs for one processor. Fences that are no longer valid are those that a test took from `fences`.
 
     `lose[call]` answers of that call never arrive, though job did what it was asked; `errors[call]` are raised instead
     of doing it.
     """
 
-    def __init__(self, blob: FakeBlob) -> None:
+    def __init__(self, blob: FakeBlob, processor: str = "scripted") -> None:
         self._blob = blob
+        self._processor = processor
         self.queue: asyncio.Queue[ClaimedRun] = asyncio.Queue()
         self.fences: dict[str, int] = {}
         self.claims: dict[str, list[ClaimedRun]] = {}
@@ -95,18 +97,20 @@ class FakeJob:
             self._called.clear()
             await self._called.wait()
 
-    def submit(self, content: bytes = b"some input", lease_seconds: float = 30, **params: Any) -> ClaimedRun:
+    def submit(
+        self, content: bytes = b"some input", lease_seconds: float = 30, name: str = "photo.txt", **params: Any
+    ) -> ClaimedRun:
         run_id = new_id()
         source = InputRef(
             blob_id=input_blob_id(run_id),
-            name="photo.txt",
+            name=name,
             mimetype="text/plain",
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
         self._blob.blobs[source.blob_id] = content
         run = ClaimedRun(
-            id=run_id, fence=1, lease_seconds=lease_seconds, inputs=[source], processor="scripted", params=params
+            id=run_id, fence=1, lease_seconds=lease_seconds, inputs=[source], processor=self._processor, params=params
         )
         self.fences[run_id] = run.fence
         self.queue.put_nowait(run)

@@ -13,6 +13,11 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 Wanted = Annotated[str, Field(pattern=versions.PATTERN, max_length=128)]
 """What a run asks for: a processor's name, which may pin a version; see `common.versions`."""
 Detail = Annotated[str, Field(max_length=2_000)]
+ProcessorName = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,63}$")]
+ProcessorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+Summary = Annotated[str, Field(max_length=500)]
+MediaTypes = Annotated[list[str], Field(min_length=1, max_length=100)]
+"""What a processor takes: `image/png`, `image/*`, `*/*`."""
 Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
 """How a file came compressed: an HTTP content coding, or one more of the kind. It is kept so, and decoded when read."""
 
@@ -189,10 +194,10 @@ class OfferedLimits(Wire):
 class ProcessorOffer(Wire):
     """What a processor can run; `params` is the JSON Schema (2020-12) of its parameters."""
 
-    name: str = Field(pattern="^[a-z][a-z0-9-]{0,63}$")
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    summary: str = Field(max_length=500)
-    media_types: list[str] = Field(min_length=1, max_length=100)
+    name: ProcessorName
+    version: ProcessorVersion
+    summary: Summary
+    media_types: MediaTypes
     params: dict[str, Any]
     limits: OfferedLimits = Field(default_factory=OfferedLimits)
 
