@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import claims, images, public_api, report, round_trip, status
+from benchmarks import claims, images, public_api, report, round_trip, small_files, status, upload
 from benchmarks.measure import Effort, Section, say
 from common.web.serve import new_loop
 
@@ -16,6 +16,8 @@ BENCHES: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {
     "public": public_api.run,
     "images": images.run,
     "claims": claims.run,
+    "upload": upload.run,
+    "small-files": small_files.run,
 }
 # Not among those that are run when none is named.
 SCALE: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {"claims-scale": claims.run_scale}

@@ -1,7 +1,6 @@
 """A 24-megapixel JPEG to three WebPs and one in its own size: image-variants and sharp."""
 
 import asyncio
-import json
 import shutil
 import sys
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.measure import Effort, Goal, Measure, Sample, Section, alternate, measured_by, say
-from benchmarks.report import printed
 from deploy.local.sample import draw
 
 WIDTH, HEIGHT = 6000, 4000
@@ -36,14 +34,10 @@ async def run(effort: Effort, folder: Path) -> Section:
     ours = [sys.executable, "-m", "benchmarks.measured_images", str(photo), str(count)]
     commands = {SANDBOX: [*ours, "sandbox"], PLAIN: [*ours, "plain"]}
     try:
-        modules = await asyncio.to_thread(peers.sharp)
+        modules = await asyncio.to_thread(peers.node)
         peer = SHARP
         commands[SHARP] = ["node", str(peers.RIVALS / "resize.mjs"), str(photo), str(count), str(modules)]
-        lock = json.loads((modules / "package-lock.json").read_text())
-        section.versions = {
-            "sharp": lock["packages"]["node_modules/sharp"]["version"],
-            "node": await asyncio.to_thread(printed, "node", "--version"),
-        }
+        section.versions = await asyncio.to_thread(peers.node_versions, "sharp")
     except peers.MissingPeerError as missing:
         section.notes.append(f"Pillow instead of sharp: {missing}")
         peer = PILLOW

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import peak_mb
 from gristmill import Context, InputFile, Output
 from services.processor.child import Limits
 from services.processor.processors.image_variants import ImageVariants, ImageVariantsParams
@@ -29,13 +30,6 @@ class MeasuredImageVariants(ImageVariants):
         path = context.new_file(PEAK)
         path.write_text(str(peak_mb()))
         return [*outputs, Output(PEAK, "text/plain", path)]
-
-
-def peak_mb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
 
 
 def _sandbox() -> Sandbox:

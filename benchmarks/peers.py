@@ -3,6 +3,7 @@
 What can't be had is left out with a sentence: a missing peer costs its row and never the run.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.measure import say
+from benchmarks.report import printed
 
 HERE = Path(__file__).parent
 FOLDER = HERE / ".peers"
@@ -51,17 +53,27 @@ def python() -> str:
 
 
 @cache
-def sharp() -> Path:
-    """The folder in which node finds sharp. Raises `MissingPeerError`."""
+def node() -> Path:
+    """The folder in which node finds sharp and tus-node-server. Raises `MissingPeerError`."""
     if shutil.which("npm") is None:
-        raise MissingPeerError("npm isn't installed, and sharp comes by it.")
+        raise MissingPeerError("npm isn't installed, and sharp and tus-node-server come by it.")
     lock = FOLDER / "package-lock.json"
-    installed = (FOLDER / "node_modules" / "sharp").exists()
+    installed = (FOLDER / "node_modules").exists()
     if not installed or lock.read_bytes() != (RIVALS / lock.name).read_bytes():
+        FOLDER.mkdir(exist_ok=True)
         for name in _NPM_FILES:
             shutil.copy(RIVALS / name, FOLDER / name)
-        _run("npm", "ci", what="sharp")
+        _run("npm", "ci", what="sharp and tus-node-server")
     return FOLDER
+
+
+def node_versions(*packages: str) -> dict[str, str]:
+    """Which versions of these are in `node()`, and that of node itself."""
+    locked = json.loads((RIVALS / "package-lock.json").read_text())["packages"]
+    return {
+        **{name: locked[f"node_modules/{name}"]["version"] for name in packages},
+        "node": printed("node", "--version"),
+    }
 
 
 def _run(*command: str, what: str) -> None:

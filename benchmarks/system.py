@@ -10,6 +10,8 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.measure import say
+from common.auth import ServiceTokenSigner
+from common.contracts.job import Offers, ProcessorOffer
 from deploy.local import keys, mongod, processes, tokens
 from deploy.local.keys import Keys
 from deploy.local.settings import LocalSettings
@@ -40,6 +42,21 @@ class System:
     async def start(self, name: str, *command: str, **variables: str) -> None:
         """One more process, which ends with the others."""
         await self.supervisor.start(Process(name, command, {**os.environ, **variables}))
+
+    @property
+    def blob_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.blob_port}"
+
+    async def offer(self, name: str) -> None:
+        """Let there be a processor of this name, so that front takes files for it; nothing runs them."""
+        signer = ServiceTokenSigner.from_file("processor", self.keys.private("processor"))
+        headers = {"Authorization": f"Bearer {signer.token('job')}", "Content-Type": "application/json"}
+        offer = ProcessorOffer(name=name, version="1.0.0", summary="Nothing.", media_types=["*/*"], params={})
+        async with (
+            aiohttp.ClientSession(self.job_url, headers=headers) as http,
+            http.post("/api/v1/processor", data=Offers(offers=[offer]).to_wire()) as response,
+        ):
+            response.raise_for_status()
 
     def token(self, subject: str) -> str:
         return tokens.make(self.keys.users_secret, "bench", subject, TOKEN_SECONDS)

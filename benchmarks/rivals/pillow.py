@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from benchmarks.measured_images import peak_mb
+from benchmarks.memory import peak_mb
 
 
 def variants(photo: Path, folder: Path) -> None:
