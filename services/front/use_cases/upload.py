@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from common.contracts.upload import CompletedPart, UploadPlan, UploadRequest, UploadStatus
 from common.errors import Conflict, Problem
@@ -18,6 +18,7 @@ from services.front.use_cases.batch import facts_of
 WITHOUT_BATCH = timedelta(minutes=2)
 LONGEST_SECONDS = 30 * 86_400
 BATCH = 500
+AT_ONCE = 32
 UPLOAD_MISMATCH = JobError("upload-mismatch", "The file that was uploaded isn't the one that was announced.")
 UPLOAD_EXPIRED = JobError("upload-expired", "The file was not uploaded in time.")
 
@@ -47,6 +48,7 @@ class Uploads:
         self._most_seconds = most_seconds
         self._grace = timedelta(seconds=grace_seconds)
         self._lease_seconds = lease_seconds
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def plan(self, owner: Owner, job_id: str, from_part: int) -> UploadPlan:
         """What has arrived, and fresh URLs for the rest, which moves the expiry. Raises `NotFound`, and `Conflict`
@@ -96,8 +98,12 @@ class Uploads:
         if not waiting:
             return
         statuses = await self._blobs.upload_statuses([facts_of(job) for job in waiting])
-        for job, status in zip(waiting, statuses, strict=True):
-            late = job.upload is not None and job.upload.expires_at + self._grace < now
+        # Side by side, so that their writes and submits are coalesced.
+        await asyncio.gather(*(self._one(job, status, now) for job, status in zip(waiting, statuses, strict=True)))
+
+    async def _one(self, job: Job, status: UploadStatus, now: datetime) -> None:
+        late = job.upload is not None and job.upload.expires_at + self._grace < now
+        async with self._slots:
             try:
                 if status.state == "OPEN" and late:
                     await self._end(job, UPLOAD_EXPIRED)
