@@ -1,5 +1,5 @@
 """uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, and refusals that
-are problem documents even where the request can't be read.
+are problem documents even where the request can't be read. And without two of its copies of each body.
 """
 
 import asyncio
@@ -54,6 +54,15 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_headers()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        held: bytes | bytearray = self.cycle.body
+        if not held:
+            # To `bytes` that are empty, bytes are added without a copy; and out of bytes uvicorn makes no others.
+            self.cycle.body = b""  # type: ignore[assignment]
+        elif isinstance(held, bytes):
+            self.cycle.body = bytearray(held)  # or each of many small chunks would copy all of those before it
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, Malformed(msg).document())
