@@ -86,6 +86,15 @@ async def test_a_tenant_gets_no_more_by_wanting_more_kinds_of_work(bench: Bench)
     assert max(kinds.values()) - min(kinds.values()) <= 1
 
 
+async def test_nor_where_a_claim_sees_only_some_of_the_many_flows_that_there_are(bench: Bench) -> None:
+    wanted = [f"checksum{pin}" for pin in ("", "@1", "@1.2", "@1.2.3")]
+    for processor in wanted:
+        await queue(bench, 20, tenant="many-kinds", processor=processor)
+    await asyncio.gather(*(queue(bench, 3, tenant=f"t{n}") for n in range(100)))
+    shares = await served(bench, 20, 10, wanted)
+    assert shares["many-kinds"] <= 3, "two rounds of 101 tenants"
+
+
 async def test_what_another_pool_is_served_holds_nobody_up(bench: Bench) -> None:
     """The clock of a processor that one pool serves fast says little to a pool that takes others as well."""
     await queue(bench, 120, tenant="alone", processor="fast")
