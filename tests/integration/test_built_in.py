@@ -1,12 +1,15 @@
 """The processors that come with the platform, each from an upload to what its owner reads."""
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
+from tests.fakes.pdfs import pdf
 from tests.integration.platform import Platform, open_platform
 from tests.unit.test_compress import DECODE
 
@@ -36,7 +39,7 @@ async def read(platform: Platform, status: dict[str, Any], name: str) -> httpx.R
 async def test_all_of_them_are_offered(platform: Platform) -> None:
     listed = (await platform.client().get("/api/v1/processor")).json()["items"]
     offered = {item["name"]: item for item in listed}
-    assert offered.keys() == {"checksum", "compress", "image-variants"}
+    assert offered.keys() == {"checksum", "compress", "image-variants", "pdf"}
     assert all(item["params"]["additionalProperties"] is False for item in listed)
 
 
@@ -55,3 +58,39 @@ async def test_a_level_that_the_format_lacks_is_refused_before_anything_is_kept(
     )
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/params/level"]
+
+
+async def test_a_pdf_gives_facts_text_and_pictures(platform: Platform) -> None:
+    path = "processor=pdf&outputs=text,pictures,info&pages=2-&width=100"
+    status = await done(platform, path, pdf(3), "application/pdf")
+    assert [output["name"] for output in status["outputs"]] == ["text.txt", "page-002.png", "page-003.png", "info.json"]
+    answer = await read(platform, status, "text.txt")
+    assert answer.text == "Page 2 of grist.\n\fPage 3 of grist.\n\f"
+    assert (await read(platform, status, "info.json")).json()["pages"] == 3
+    with Image.open(io.BytesIO((await read(platform, status, "page-003.png")).content)) as picture:
+        assert picture.size == (100, 130)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "detail"),
+    [
+        (pdf(password="grist"), "invalid-input", "protected by a password"),
+        (pdf(3)[:700], "invalid-input", "cut short"),
+        (pdf(2_001), "limit", "2,001 pages"),
+    ],
+    ids=["password", "truncated", "long"],
+)
+async def test_a_pdf_that_is_not_read_says_why_in_one_attempt(
+    platform: Platform, content: bytes, kind: str, detail: str
+) -> None:
+    status = await done(platform, "processor=pdf", content, "application/pdf")
+    assert (status["status"], status["attempt"]) == ("EXECUTION_ERROR", 1)
+    assert status["error"]["type"].endswith(f"/{kind}")
+    assert detail in status["error"]["detail"]
+
+
+async def test_bytes_that_are_no_pdf_are_refused_before_anything_is_kept(platform: Platform) -> None:
+    answer = await platform.client().post(
+        "/api/v1/job?processor=pdf", content=b"grist", headers={"Content-Type": "application/pdf"}
+    )
+    assert answer.status_code == 415
