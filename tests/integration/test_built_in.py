@@ -12,6 +12,9 @@ from PIL import Image
 from tests.fakes.pdfs import pdf
 from tests.integration.platform import Platform, open_platform
 from tests.unit.test_compress import DECODE
+from tests.unit.test_extract_metadata import BERLIN, encoded, exif
+
+METADATA = "processor=extract-metadata"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ async def read(platform: Platform, status: dict[str, Any], name: str) -> httpx.R
 async def test_all_of_them_are_offered(platform: Platform) -> None:
     listed = (await platform.client().get("/api/v1/processor")).json()["items"]
     offered = {item["name"]: item for item in listed}
-    assert offered.keys() == {"checksum", "compress", "image-variants", "pdf"}
+    assert offered.keys() == {"checksum", "compress", "extract-metadata", "image-variants", "pdf"}
     assert all(item["params"]["additionalProperties"] is False for item in listed)
 
 
@@ -94,3 +97,20 @@ async def test_bytes_that_are_no_pdf_are_refused_before_anything_is_kept(platfor
         "/api/v1/job?processor=pdf", content=b"grist", headers={"Content-Type": "application/pdf"}
     )
     assert answer.status_code == 415
+
+
+async def test_where_a_picture_was_taken_is_told_only_when_asked_for(platform: Platform) -> None:
+    content = encoded(exif=exif())
+    found = (await read(platform, await done(platform, METADATA, content, "image/jpeg"), "metadata.json")).json()
+    assert (found["image"]["width"], found["exif"]["Make"]) == (60, "Canon (x)")
+    assert "location" not in found
+    status = await done(platform, f"{METADATA}&location=true", content, "image/jpeg")
+    assert (await read(platform, status, "metadata.json")).json()["location"] == BERLIN
+
+
+async def test_a_file_of_an_unknown_kind_is_told_apart_by_its_content(platform: Platform) -> None:
+    status = await done(platform, METADATA, pdf(3), "application/octet-stream")
+    found = (await read(platform, status, "metadata.json")).json()
+    assert (found["mediaType"], found["pdf"]["pages"]) == ("application/pdf", 3)
+    broken = await done(platform, METADATA, encoded("PNG")[:20], "application/octet-stream")
+    assert "broken" in (await read(platform, broken, "metadata.json")).json()["problem"]
