@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image, ImageCms
 from pydantic import ValidationError
 
@@ -257,6 +258,19 @@ def test_what_is_not_one_of_our_formats_is_invalid(folder: Path, content: bytes)
     with pytest.raises(InvalidInput) as refusal:
         run(folder, content)
     assert str(folder) not in str(refusal.value)
+
+
+def test_a_broken_picture_whose_bytes_are_quoted_is_invalid(folder: Path) -> None:
+    """libvips says that it doesn't know the property `\\xffrot`, which isn't UTF-8, as pyvips takes it to be."""
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    content = encoded(quarters(), "AVIF", exif=turned.tobytes())
+    assert b"irot" in content
+    try:
+        with pytest.raises(InvalidInput):
+            run(folder, content.replace(b"irot", b"\xffrot"))
+    finally:
+        pyvips.vips_lib.vips_error_clear()  # pyvips failed before it did; a run has a process of its own
 
 
 def test_names_become_harmless(folder: Path) -> None:

@@ -97,7 +97,8 @@ def _read(file: InputFile, output_format: str) -> pyvips.Image:
         header = pyvips.Image.new_from_file(str(file.path), access="sequential", fail_on="error")
         _check_limits(header, output_format)
         return _decode(header)
-    except pyvips.Error as error:
+    # libvips quotes what is in a broken file, and pyvips takes what libvips says for UTF-8.
+    except (pyvips.Error, UnicodeDecodeError) as error:
         if _OUT_OF_MEMORY.search(str(error)):
             raise
         raise InvalidInput("The picture is broken, cut short, or of a kind that isn't read here.") from error
