@@ -160,6 +160,16 @@ async def test_no_claim_takes_a_run_whose_deadline_has_passed(bench: Bench) -> N
     assert claimed.run.id == fine.id != late.id
 
 
+async def test_runs_past_their_deadline_keep_nobody_elses_from_being_taken(bench: Bench) -> None:
+    for _ in range(4):
+        await bench.submitted(deadline_seconds=SHORT, tenant="late")
+    probe = await bench.submitted(processor="probe", deadline_seconds=SHORT)
+    await bench.until(lambda: bench.nothing_to_claim(probe.processor))
+    fine = await bench.submitted(tenant="other")
+    (claimed,) = await bench.store.claim(new_id(), ["checksum"], 1, LONG)
+    assert claimed.run.id == fine.id
+
+
 async def test_a_claim_is_told_how_long_its_runs_have_and_no_attempt_moves_the_deadline(bench: Bench) -> None:
     await bench.submitted(deadline_seconds=LONG)
     await bench.submitted()

@@ -213,11 +213,13 @@ def _hands(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Ite
 
 
 def _first(key: str, limit: int) -> list[Document]:
+    # The sweep ends those that are past their deadline. Until it does, their flow lets others go first.
+    looked_at = {"$cond": [pipelines.IN_TIME, "$availableAt", pipelines.after(1)]}
     return [
         {"$match": {"state": RunState.QUEUED, "flow": key}},
         {"$sort": {"availableAt": 1, "_id": 1}},
         {"$limit": limit},
-        {"$project": {"flow": 1, "availableAt": 1, "due": pipelines.TAKEABLE}},
+        {"$project": {"flow": 1, "availableAt": looked_at, "due": pipelines.TAKEABLE}},
     ]
 
 

@@ -177,10 +177,10 @@ def take_report(token: str) -> Pipeline:
 
 
 # Whether the deadline, if there is one, has not passed.
-_IN_TIME: Document = {"$gt": [{"$ifNull": ["$deadlineAt", after(1)]}, NOW]}
+IN_TIME: Document = {"$gt": [{"$ifNull": ["$deadlineAt", after(1)]}, NOW]}
 
 # Whether a queued run may be taken now.
-TAKEABLE: Document = {"$and": [{"$lte": ["$availableAt", NOW]}, _IN_TIME]}
+TAKEABLE: Document = {"$and": [{"$lte": ["$availableAt", NOW]}, IN_TIME]}
 
 # A run that ends without ever having said `started` was tried all the same.
 _ATTEMPTS: Document = {"$cond": ["$started", "$attempt", {"$add": ["$attempt", 1]}]}
