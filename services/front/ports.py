@@ -187,6 +187,14 @@ class Runs(Protocol):
     async def statuses(self, ids: Sequence[str]) -> Mapping[str, RunStatus]:
         """The runs that job knows among these."""
 
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End a run as `CANCELLED` unless it has ended, and say how it ended. One that job doesn't know is remembered
+        as cancelled, so that a submit that comes later starts nothing.
+        """
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run that has ended, or is not known. Raises `Conflict` while it hasn't ended."""
+
     async def processors(self) -> Sequence[OfferedProcessor]: ...
 
 

@@ -40,6 +40,7 @@ async def retire_for_ever(core: Core, settings: Settings) -> None:
         core.retention,
         core.inline,
         core.blobs,
+        core.runs,
         keep_inputs=settings.keep_inputs,
         record_seconds=settings.record_seconds,
         lease_seconds=settings.lease_seconds,

@@ -4,7 +4,7 @@ Every time is the store's own clock, so that no process's clock decides about a 
 arguments, in seconds. A store that can't be reached raises its own error, and nothing is known of the write.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,10 +30,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that a claim holds, and the fence that proves it."""
+    """A run that a claim holds, and the fence that proves it.
+
+    `deadline_seconds` are left until its deadline, if it has one; the run's own say nothing any more.
+    """
 
     run: RunSubmit
     fence: int
+    deadline_seconds: float | None = None
 
 
 class RunStore(Protocol):
@@ -46,6 +50,7 @@ class RunStore(Protocol):
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
         """Queue a run, or hand it over; one with this id that is there already stays as it is.
 
+        Its deadline, if it has one, begins now; nothing moves it.
         Raises `Invalid` for values that can't be stored.
         """
 
@@ -62,14 +67,24 @@ class RunStore(Protocol):
         that want the same, the one goes first that is due longest. None is taken of a tenant that has as many running
         as it may.
 
-        When runs are still this claim's, they are returned again and none is taken. Of many that claim at
-        once each run goes to one.
+        None is taken whose deadline has passed. When runs are still this claim's, they are returned again and none is
+        taken. Of many that claim at once each run goes to one.
         """
 
     async def heartbeat(
-        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+        self,
+        run_id: str,
+        fence: int,
+        lease_seconds: float,
+        *,
+        started: bool,
+        phase: str | None = None,
+        progress: float | None = None,
     ) -> None:
-        """Renew the lease; the first one with `started` begins the attempt. Before that no lease is renewed."""
+        """Renew the lease; the first one with `started` begins the attempt. Before that no lease is renewed.
+
+        `phase` and `progress` are what the attempt is at until another one says so, or it is over.
+        """
 
     async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
         """End the run as SUCCESS; returns whether this call did. False: it had been completed with this fence."""
@@ -84,16 +99,34 @@ class RunStore(Protocol):
         """Queue the run again with a new fence, at its old place; the attempt under way doesn't count."""
 
     async def sweep(self, retry: RetryPolicy) -> int:
-        """Take back every run whose lease has lapsed, with a new fence; returns how many.
+        """End every run whose deadline has passed as FAILED with `deadline`, and take back every other one whose lease
+        has lapsed, each with a new fence; returns how many.
 
         One that never started goes back to its place. One that did goes back after a backoff, or ends as
         FAILED with `poison` when `retry` allows no other attempt. Safe in many processes at once.
         """
 
-    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        """Those of the runs that exist, in no order.
+    async def cancel(self, run_id: str) -> RunStatus:
+        """End the run as CANCELLED, with a new fence, unless it has ended. Returns how it has ended.
 
-        Of queued ones with an estimate of their position, unless that would take too long for so many.
+        A run that isn't there is written as CANCELLED, and kept for `TOMBSTONE_SECONDS`, so that a submit that comes
+        late starts nothing. Nobody is told of that one but the caller.
+        """
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run that has ended; one that isn't there is fine. Raises `Conflict` while it hasn't ended.
+
+        Front deletes what is final there, and submits nothing of that kind. But a front that was stopped between its
+        look at the job and its submit may go on after any time: so the id and the state are kept for
+        `TOMBSTONE_SECONDS` more, and a submit in that time starts nothing.
+        """
+
+    async def statuses(self, ids: Sequence[str], live: Collection[str] | None = None) -> list[RunStatus]:
+        """Those of the runs that exist and were not deleted, in no order.
+
+        `live`: all that a run may want and be taken now; with it, a queued run that wants something else is waiting
+        for a processor. Of queued ones with an estimate of their position, unless that would take too long for so
+        many.
         """
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
@@ -128,13 +161,16 @@ class QueueHints(Protocol):
 
 
 class OfferStore(Protocol):
-    """What processors can run, by name; the highest version among the live ones describes it."""
+    """What processors can run: names, and the versions of each that were offered."""
 
-    async def offer(self, offers: Sequence[ProcessorOffer], live_seconds: float) -> None:
-        """These are offered now."""
+    async def offer(self, offers: Sequence[ProcessorOffer], kept_seconds: float) -> None:
+        """These are offered now; what was not offered in the last `kept_seconds` may go."""
 
     async def offered(self, live_seconds: float, kept_seconds: float) -> list[OfferedProcessor]:
-        """All that was offered in the last `kept_seconds`, by name; live if in the last `live_seconds`."""
+        """All that was offered in the last `kept_seconds`, by name; live if in the last `live_seconds`.
+
+        A name is described by the highest of its live versions, or the highest of all when none is live.
+        """
 
 
 class FrontReports(Protocol):

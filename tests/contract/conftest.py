@@ -1,4 +1,6 @@
-"""A real S3 for the session, a bucket for each module, and that bucket empty for each test."""
+"""Stores of runs on the bench. And a real S3 for the session, a bucket for each module, and that bucket empty for each
+test.
+"""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -6,11 +8,25 @@ from collections.abc import AsyncIterator
 import pytest
 
 from common.ids import new_id
+from common.mongo import Client
 from deploy.local import seaweed
 from deploy.local.mongod import free_port
 from deploy.local.seaweed import Seaweed
 from services.blob.adapters.s3_bucket import open_client
+from services.job.adapters.mongodb import JobDatabase
+from tests.contract.run_bench import Bench
 from tests.contract.s3 import TestBucket, options_for, session_for
+from tests.fakes.run_store import FakeRunStore
+
+
+@pytest.fixture(params=["fake", "mongodb"])
+async def bench(request: pytest.FixtureRequest, mongodb: Client, database_name: str) -> AsyncIterator[Bench]:
+    if request.param == "fake":
+        yield Bench(FakeRunStore())
+    else:
+        database = JobDatabase(mongodb, database_name)
+        await database.create_indexes()
+        yield Bench(database.runs)
 
 
 @pytest.fixture(scope="session")

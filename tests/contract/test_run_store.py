@@ -1,105 +1,15 @@
-"""What every store of runs promises; the MongoDB adapter and the fake both pass.
-
-The fake's clock is moved; MongoDB's goes by itself, so leases here are short and conditions are awaited.
-"""
+"""What every store of runs promises; the MongoDB adapter and the fake both pass. `test_run_control` has the rest."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
 
 import pytest
 
-from common.contracts.job import InputRef, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.contracts.job import RunError, RunState
 from common.errors import StaleFence
 from common.ids import new_id
-from common.mongo import Client
-from services.job.adapters.mongodb import JobDatabase
 from services.job.domain.rules import RetryPolicy
-from services.job.ports import Claimed, Handover, RunStore
-from tests.fakes.run_store import FakeRunStore
-
-SHORT = 0.15
-LONG = 30.0
-AT_ONCE = RetryPolicy(max_attempts=3, backoff_seconds=0)
-OURS = RunError(type="internal", detail="It broke.")
-OUTPUT = OutputInfo(name="a.webp", mimetype="image/webp", size=3, sha256="0" * 64)
-DEADLINE_SECONDS = 20
-
-Result = TypeVar("Result")
-
-
-class Bench:
-    """A store, and the passing of its time."""
-
-    def __init__(self, store: RunStore) -> None:
-        self.store = store
-
-    async def until(self, happened: Callable[[], Awaitable[Result]]) -> Result:
-        """Lets time pass until it has happened; returns what it then gave."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not (result := await happened()):
-                if isinstance(self.store, FakeRunStore):
-                    self.store.now += SHORT
-                else:
-                    await asyncio.sleep(0.02)
-        return result
-
-    async def submitted(self, **changes: Any) -> RunSubmit:
-        run = a_run(**changes)
-        assert (await self.store.submit(run)).created
-        return run
-
-    async def claimed(self, start_seconds: float = LONG, **changes: Any) -> Claimed:
-        run = await self.submitted(**changes)
-        return await self.claim_one(run, start_seconds)
-
-    async def claim_one(self, run: RunSubmit, start_seconds: float = LONG) -> Claimed:
-        (claimed,) = await self.until(lambda: self.store.claim(new_id(), [run.processor], 1, start_seconds))
-        assert claimed.run == run
-        return claimed
-
-    async def started(self, lease_seconds: float = LONG) -> Claimed:
-        claimed = await self.claimed(processor=f"p{new_id()}")
-        await self.beat(claimed, lease_seconds)
-        return claimed
-
-    async def beat(self, claimed: Claimed, lease_seconds: float = LONG) -> None:
-        await self.store.heartbeat(claimed.run.id, claimed.fence, lease_seconds, started=True, phase=None)
-
-    async def status(self, run_id: str) -> RunStatus:
-        (status,) = await self.store.statuses([run_id])
-        return status
-
-    async def refuses_all(self, claimed: Claimed) -> None:
-        """Nothing that carries this claim's fence is heard, and nothing changes."""
-        before = await self.status(claimed.run.id)
-        run_id, fence = claimed.run.id, claimed.fence
-        for late in (
-            self.store.heartbeat(run_id, fence, LONG, started=True, phase="late"),
-            self.store.complete(run_id, fence, [OUTPUT]),
-            self.store.fail(run_id, fence, OURS, AT_ONCE),
-            self.store.release(run_id, fence),
-        ):
-            with pytest.raises(StaleFence):
-                await late
-        assert await self.status(run_id) == before
-
-
-def a_run(processor: str = "checksum", params: dict[str, Any] | None = None, **changes: Any) -> RunSubmit:
-    run_id = new_id()
-    picture = InputRef(blob_id=f"i-{run_id}", name="$name", mimetype="image/png", size=1, sha256="0" * 64)
-    fields = {"id": run_id, "inputs": [picture], "processor": processor, "params": params or {}, "tenant": "acme"}
-    return RunSubmit.model_validate({**fields, **changes})
-
-
-@pytest.fixture(params=["fake", "mongodb"])
-async def bench(request: pytest.FixtureRequest, mongodb: Client, database_name: str) -> AsyncIterator[Bench]:
-    if request.param == "fake":
-        yield Bench(FakeRunStore())
-    else:
-        database = JobDatabase(mongodb, database_name)
-        await database.create_indexes()
-        yield Bench(database.runs)
+from services.job.ports import Claimed, Handover
+from tests.contract.run_bench import AT_ONCE, LONG, OURS, OUTPUT, SHORT, Bench, a_run
 
 
 async def test_typical_journey(bench: Bench) -> None:
@@ -108,9 +18,8 @@ async def test_typical_journey(bench: Bench) -> None:
     claimed = await bench.claim_one(run)
     assert claimed.fence == 1
     await bench.store.heartbeat(run.id, 1, LONG, started=True, phase="decode")
-    assert await bench.status(run.id) == RunStatus(
-        id=run.id, status=RunState.RUNNING, fence=1, attempt=1, phase="decode"
-    )
+    running = await bench.status(run.id)
+    assert (running.status, running.fence, running.attempt, running.phase) == (RunState.RUNNING, 1, 1, "decode")
     assert await bench.store.complete(run.id, 1, [OUTPUT])
     ended = await bench.status(run.id)
     assert (ended.status, ended.attempt, ended.fence, ended.outputs) == (RunState.SUCCESS, 1, 1, [OUTPUT])
@@ -260,7 +169,7 @@ async def test_a_released_run_keeps_its_place_and_its_attempts(bench: Bench) -> 
     await bench.store.release(first.id, claimed.fence)
     await bench.refuses_all(claimed)
     status = await bench.status(first.id)
-    assert (status.status, status.attempt, status.phase) == (RunState.QUEUED, 0, None)
+    assert (status.status, status.attempt, status.phase) == (RunState.QUEUED, 0, "QUEUED")
     again = await bench.store.claim(new_id(), ["checksum"], 2, LONG)
     assert [taken.run.id for taken in again] == [first.id, second.id]
 

@@ -13,7 +13,7 @@ from common.mongo import Client
 from services.job.adapters.mongodb import JobDatabase
 from services.job.domain.tenants import Tenant, Tenants
 from services.job.ports import Claimed, RunStore
-from tests.contract.test_run_store import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
+from tests.contract.run_bench import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
 from tests.fakes.run_store import FakeRunStore
 
 TENANTS = Tenants(named={"heavy": Tenant(weight=2), "light": Tenant(weight=0.5), "narrow": Tenant(max_running=3)})

@@ -8,6 +8,7 @@ from typing import Any
 from common.contracts.blob import BlobInfo, BlobList
 from common.contracts.job import OfferedProcessor, OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
+from common.errors import Conflict
 from services.front.ports import BlobBody
 
 
@@ -74,6 +75,17 @@ class MemoryRuns:
             outputs=[output] if success else [],
             error=None if success else RunError(type="invalid-input", detail="broken"),
         )
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        run = self.known.get(run_id)
+        if run is None or run.status in (RunState.QUEUED, RunState.RUNNING):
+            self.known[run_id] = RunStatus(id=run_id, status=RunState.CANCELLED, fence=1, attempt=0)
+        return self.known[run_id]
+
+    async def delete(self, run_id: str) -> None:
+        if run_id in self.known and self.known[run_id].status in (RunState.QUEUED, RunState.RUNNING):
+            raise Conflict
+        self.known.pop(run_id, None)
 
     async def statuses(self, ids: Sequence[str]) -> dict[str, RunStatus]:
         return {run_id: self.known[run_id] for run_id in ids if run_id in self.known}

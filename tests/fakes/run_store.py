@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
-from common.errors import StaleFence
+from common.errors import Conflict, StaleFence
 from services.job.domain.fairness import Flow, charges, deal, flow_key, starts_before
-from services.job.domain.rules import FINAL, POISON, TRANSITIONS, RetryPolicy
+from services.job.domain.rules import DEADLINE, FINAL, POISON, TRANSITIONS, RetryPolicy, phase_of
 from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, Submitted
 
@@ -29,6 +30,11 @@ class StoredRun:
     lease_until: float = 0
     claim_id: str | None = None
     phase: str | None = None
+    progress: float | None = None
+    deadline_at: float | None = None
+    queued_at: float = 0
+    started_at: float | None = None
+    ended_at: float | None = None
     outputs: list[OutputInfo] = field(default_factory=list)
     error: RunError | None = None
     report_due_at: float | None = None
@@ -37,16 +43,25 @@ class StoredRun:
         assert state in TRANSITIONS[self.state], (self.state, state)
         self.state = state
 
-    def status(self) -> RunStatus:
+    def status(self, live: Collection[str] | None = None) -> RunStatus:
+        can_be_taken = live is None or self.run.processor in live
         return RunStatus(
             id=self.run.id,
             status=self.state,
             fence=self.fence,
             attempt=self.attempt,
-            phase=self.phase,
+            phase=phase_of(self.state, self.started, self.phase, can_be_taken),
+            progress=self.progress,
+            queued_at=moment(self.queued_at),
+            started_at=moment(self.started_at),
+            ended_at=moment(self.ended_at),
             outputs=self.outputs,
             error=self.error,
         )
+
+
+def moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 class FakeRunStore:
@@ -55,14 +70,20 @@ class FakeRunStore:
     def __init__(self, tenants: Tenants | None = None) -> None:
         self.now = 0.0
         self.runs: dict[str, StoredRun] = {}
+        self.tombstones: dict[str, RunStatus] = {}
+        self.deleted: dict[str, RunStatus] = {}
         self._tenants = tenants or Tenants()
         self._flows: dict[str, Flow] = {}
         self._clocks: dict[str, float] = defaultdict(float)
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
+        if over := self.tombstones.get(run.id) or self.deleted.get(run.id):
+            return Submitted(over.status, created=False)
         if run.id in self.runs:
             return Submitted(self.runs[run.id].state, created=False)
-        stored = self.runs[run.id] = StoredRun(run, self.now)
+        stored = self.runs[run.id] = StoredRun(run, self.now, queued_at=self.now)
+        if run.deadline_seconds is not None:
+            stored.deadline_at = self.now + run.deadline_seconds
         if handover is not None:
             self._take(stored, handover.claim_id, handover.start_seconds)
         return Submitted(stored.state, created=True)
@@ -81,15 +102,28 @@ class FakeRunStore:
             mine = self._next_due(processors, limit)
             for stored in mine:
                 self._take(stored, claim_id, start_seconds)
-        return [Claimed(stored.run, stored.fence) for stored in mine[:limit]]
+        return [
+            Claimed(stored.run, stored.fence, stored.deadline_at and stored.deadline_at - self.now)
+            for stored in mine[:limit]
+        ]
 
     async def heartbeat(
-        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+        self,
+        run_id: str,
+        fence: int,
+        lease_seconds: float,
+        *,
+        started: bool,
+        phase: str | None = None,
+        progress: float | None = None,
     ) -> None:
         stored = self._held(run_id, fence)
+        if started and not stored.started:
+            stored.started_at = self.now
         stored.attempt += started and not stored.started
         stored.started |= started
         stored.phase = phase or stored.phase
+        stored.progress = stored.progress if progress is None else progress
         if stored.started:
             stored.lease_until = self.now + lease_seconds
 
@@ -116,6 +150,11 @@ class FakeRunStore:
         self._leave(stored, RunState.QUEUED)
 
     async def sweep(self, retry: RetryPolicy) -> int:
+        late = [stored for stored in self.runs.values() if stored.state not in FINAL and self._late(stored)]
+        for stored in late:
+            stored.fence += 1
+            stored.error = DEADLINE
+            self._leave(stored, RunState.FAILED)
         lapsed = [s for s in self.runs.values() if s.state == RunState.RUNNING and s.lease_until <= self.now]
         for stored in lapsed:
             stored.fence += 1
@@ -123,10 +162,33 @@ class FakeRunStore:
                 self._retry_or_end(stored, retry, POISON, 0)
             else:
                 self._leave(stored, RunState.QUEUED)
-        return len(lapsed)
+        return len(late) + len(lapsed)
 
-    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        return [self._status(self.runs[run_id]) for run_id in set(ids) if run_id in self.runs]
+    async def cancel(self, run_id: str) -> RunStatus:
+        if run_id in self.deleted:
+            return self.deleted[run_id]
+        if run_id not in self.runs:
+            buried = RunStatus(id=run_id, status=RunState.CANCELLED, fence=0, attempt=0, ended_at=moment(self.now))
+            return self.tombstones.setdefault(run_id, buried)
+        stored = self.runs[run_id]
+        if stored.state not in FINAL:
+            stored.fence += 1
+            self._leave(stored, RunState.CANCELLED)
+        return stored.status()
+
+    async def delete(self, run_id: str) -> None:
+        for status in await self.statuses([run_id]):
+            if status.status not in FINAL:
+                raise Conflict
+            self.deleted[run_id] = RunStatus(
+                id=run_id, status=status.status, fence=status.fence, attempt=status.attempt
+            )
+            self.runs.pop(run_id, None)
+            self.tombstones.pop(run_id, None)
+
+    async def statuses(self, ids: Sequence[str], live: Collection[str] | None = None) -> list[RunStatus]:
+        found = [self._status(self.runs[run_id], live) for run_id in set(ids) if run_id in self.runs]
+        return found + [self.tombstones[run_id] for run_id in set(ids) if run_id in self.tombstones]
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
         due = [s for s in self.runs.values() if s.report_due_at is not None and s.report_due_at <= self.now][:limit]
@@ -139,9 +201,12 @@ class FakeRunStore:
             if run_id in self.runs:
                 self.runs[run_id].report_due_at = None
 
-    def _status(self, stored: StoredRun) -> RunStatus:
+    def _late(self, stored: StoredRun) -> bool:
+        return stored.deadline_at is not None and stored.deadline_at <= self.now
+
+    def _status(self, stored: StoredRun, live: Collection[str] | None) -> RunStatus:
         if stored.state != RunState.QUEUED:
-            return stored.status()
+            return stored.status(live)
         processor, tenant = stored.run.processor, stored.run.tenant
         line = sorted(
             (other.available_at, other.run.id, other.run.tenant)
@@ -155,13 +220,18 @@ class FakeRunStore:
         ahead = [run_id for _, run_id, of in line if of == tenant].index(stored.run.id)
         own = self._flows[flow_key(processor, tenant)]
         position = starts_before(own, ahead, flows, self._clocks[processor], self._tenants)
-        return stored.status().model_copy(update={"queue_position": position})
+        return stored.status(live).model_copy(update={"queue_position": position})
 
     def _next_due(self, processors: Sequence[str], limit: int) -> list[StoredRun]:
         due: dict[str, list[StoredRun]] = defaultdict(list)
         for stored in sorted(self.runs.values(), key=lambda stored: (stored.available_at, stored.run.id)):
             wanted = stored.run.processor in processors
-            if wanted and stored.state == RunState.QUEUED and stored.available_at <= self.now:
+            if (
+                wanted
+                and stored.state == RunState.QUEUED
+                and stored.available_at <= self.now
+                and not self._late(stored)
+            ):
                 due[flow_key(stored.run.processor, stored.run.tenant)].append(stored)
         for key, waiting in due.items():
             first = waiting[0].run
@@ -205,6 +275,9 @@ class FakeRunStore:
 
     def _leave(self, stored: StoredRun, state: RunState, report_seconds: float = 0) -> None:
         stored.become(state)
-        stored.started, stored.claim_id, stored.phase = False, None, None
-        if state in FINAL:
+        stored.started, stored.claim_id, stored.phase, stored.progress = False, None, None, None
+        if state not in FINAL:
+            stored.started_at = None
+        else:
+            stored.ended_at = self.now
             stored.report_due_at = self.now + report_seconds

@@ -1,108 +1,28 @@
 """job's API as front and processors see it, over ASGI with a real MongoDB."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.contracts.job import (
-    ClaimedRun,
-    ClaimRequest,
     Complete,
     Fail,
     Heartbeat,
-    InputRef,
-    OutputInfo,
-    ProcessorOffer,
     Release,
     RunError,
     RunState,
-    RunStatus,
-    RunSubmit,
 )
 from common.errors import Forbidden, Invalid, NotFound, StaleFence, Unauthorized, Unavailable
 from common.ids import new_id
 from common.mongo import Client, opened
-from common.web.serve import Readiness
 from deploy.local import mongod
-from services.job.app import open_app
-from services.job.settings import Settings
-from tests.fakes.keys import signer, verifier
+from tests.fakes.keys import signer
+from tests.integration.job_service import DEADLINE_SECONDS, OUTPUT, Job, a_claim, a_job, a_run
 from tests.integration.serving import serving
-
-OUTPUT = OutputInfo(name="a.webp", mimetype="image/webp", size=3, sha256="0" * 64)
-DEADLINE_SECONDS = 20
-
-
-class FakeFront:
-    """Front's ear: settles what it hears, unless it is away."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.heard: asyncio.Queue[RunStatus] = asyncio.Queue()
-
-    async def report(self, runs: Sequence[RunStatus]) -> list[str]:
-        if self.away:
-            raise Unavailable
-        for run in runs:
-            self.heard.put_nowait(run)
-        return [run.id for run in runs]
-
-
-class Job:
-    """One process of job, and what talks to it."""
-
-    def __init__(self, http: httpx.AsyncClient, readiness: Readiness, front: FakeFront) -> None:
-        self.http = http
-        self.readiness = readiness
-        self.front_ear = front
-        self.front = JobClient(ServiceHttp(http, signer("front"), "job"))
-        self.processor = JobClient(ServiceHttp(http, signer("processor"), "job"))
-
-    async def becomes_ready(self) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS * 2):
-            while (await self.http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - it shows by asking alone
-                await asyncio.sleep(0.05)
-
-    async def submit(self, processor: str = "checksum") -> RunSubmit:
-        run = a_run(processor)
-        await self.front.submit(run)
-        return run
-
-    async def claim(self, processor: str = "checksum", limit: int = 1, wait: float = 10) -> list[ClaimedRun]:
-        return await self.processor.claim(a_claim(processor, limit, wait))
-
-    async def status(self, run_id: str) -> RunStatus:
-        return (await self.front.statuses([run_id]))[run_id]
-
-
-def a_run(processor: str = "checksum") -> RunSubmit:
-    run_id = new_id()
-    picture = InputRef(blob_id=f"i-{run_id}", name="a.png", mimetype="image/png", size=1, sha256="0" * 64)
-    return RunSubmit(id=run_id, inputs=[picture], processor=processor, params={"widths": [16]}, tenant="acme")
-
-
-def a_claim(processor: str = "checksum", limit: int = 1, wait: float = 0) -> ClaimRequest:
-    return ClaimRequest(claim_id=new_id(), processors=[processor], max=limit, wait_seconds=wait)
-
-
-@asynccontextmanager
-async def a_job(mongodb: Client, database: str, **changes: Any) -> AsyncIterator[Job]:
-    fields = {"mongodb_uri": "unused", "database": database, "front_url": "unused", **changes}
-    settings = Settings(callers_dir=Path("unused"), key_file=Path("unused"), **fields)
-    readiness, front = Readiness(), FakeFront()
-    async with AsyncExitStack() as stack:
-        app = await stack.enter_async_context(
-            open_app(settings, readiness, mongodb=mongodb, front=front, verifier=verifier("job"))
-        )
-        http = await stack.enter_async_context(open_http("http://job", transport=httpx.ASGITransport(app)))
-        yield Job(http, readiness, front)
 
 
 @pytest.fixture
@@ -139,8 +59,10 @@ async def test_a_single_status_or_404(job: Job) -> None:
     run = await job.submit()
     headers = {"Authorization": f"Bearer {signer('front').token('job')}"}
     answer = await job.http.get(f"/api/v1/job/{run.id}/status", headers=headers)
-    expected = {"id": run.id, "status": "QUEUED", "fence": 0, "attempt": 0, "queuePosition": 0, "outputs": []}
-    assert answer.json() == expected
+    found = answer.json()
+    assert found.pop("queuedAt").endswith("Z")
+    waits = {"phase": "waiting-for-processor", "queuePosition": 0}
+    assert found == {"id": run.id, "status": "QUEUED", "fence": 0, "attempt": 0, "outputs": [], **waits}
     assert (await job.http.get(f"/api/v1/job/{new_id()}/status", headers=headers)).status_code == NotFound.status
     assert await job.front.statuses([new_id()]) == {}
 
@@ -244,16 +166,6 @@ async def test_front_away_loses_no_report(job: Job) -> None:
     job.front_ear.away = False
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert (await job.front_ear.heard.get()).id == run.id
-
-
-async def test_offers_are_kept_and_the_highest_version_describes(job: Job) -> None:
-    for version in ("1.9.0", "1.10.0", "1.2.0"):
-        schema = {"$schema": "x", "properties": {"$ref": {"const": "$name"}}, "version": version}
-        offer = ProcessorOffer(name="checksum", version=version, summary="$sums", media_types=["*/*"], params=schema)
-        await job.processor.offer([offer])
-    (offered,) = await job.front.processors()
-    assert (offered.version, offered.live, offered.summary) == ("1.10.0", True, "$sums")
-    assert offered.params == {**schema, "version": "1.10.0"}
 
 
 async def test_each_route_has_its_callers(job: Job) -> None:

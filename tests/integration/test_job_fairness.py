@@ -15,7 +15,7 @@ from services.job.adapters.mongodb_flows import Left, MongoFlows, Queued, leavin
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import RunStore
 from services.job.use_cases.queue import Leases, Queue
-from tests.contract.test_run_store import a_run
+from tests.contract.run_bench import a_run
 
 DEADLINE_SECONDS = 120
 POLICY = RetryPolicy(3, 0)

@@ -9,7 +9,7 @@ from common.ids import new_id
 from common.mongo import Client
 from services.job.adapters.mongodb import JobDatabase
 from services.job.domain.rules import RetryPolicy
-from tests.contract.test_run_store import a_run
+from tests.contract.run_bench import a_run
 
 DEADLINE_SECONDS = 20
 

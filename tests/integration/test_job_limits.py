@@ -7,7 +7,7 @@ from common.mongo import Client
 from common.settings import load
 from services.job.domain.tenants import Tenant
 from services.job.settings import Settings
-from tests.integration.test_job_api import a_claim, a_job, a_run
+from tests.integration.job_service import a_claim, a_job, a_run
 
 REQUIRED = {"MONGODB_URI": "x", "FRONT_URL": "x", "KEY_FILE": "x", "CALLERS_DIR": "x"}
 

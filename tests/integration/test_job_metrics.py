@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.contracts.job import Complete
 from common.mongo import Client
-from tests.integration.test_job_api import Job, a_job
+from tests.integration.job_service import Job, a_job
 
 DEADLINE_SECONDS = 20
 

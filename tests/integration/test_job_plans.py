@@ -9,14 +9,15 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from common.contracts.job import InputRef, ProcessorOffer, RunError, RunSubmit
 from common.ids import new_id
-from common.mongo import Document
+from common.mongo import Client, Document
 from services.job.adapters.mongodb import JobDatabase
 from services.job.adapters.mongodb_flows import MongoFlows
 from services.job.adapters.mongodb_positions import MOST_LOADED, MongoPositions
 from services.job.domain.fairness import flow_key
 from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
-from tests.contract.test_run_store import a_run
+from services.job.ports import Handover
+from tests.contract.run_bench import a_run
 
 POLICY = RetryPolicy(3, 0)
 QUERIES = ("find", "aggregate", "update")
@@ -79,6 +80,9 @@ async def every_query(database: JobDatabase) -> None:
     (report,) = await database.runs.take_reports(10)
     await database.runs.settle([report.id])
     await database.runs.statuses([run_id])
+    await database.runs.cancel(run_id)
+    await database.runs.cancel(new_id())
+    await database.runs.delete(run_id)
     await database.runs.queued_estimate("acme")
     await database.runs.queued_count("acme")
     await database.depths.depths()
@@ -102,6 +106,27 @@ async def test_no_query_scans_a_collection(mongodb_uri: str, database_name: str)
             seen |= used
     assert {"IXSCAN", "UPDATE", "DISTINCT_SCAN", "SORT_MERGE"} <= seen
     assert len(commands) >= 20
+
+
+async def test_a_run_that_has_ended_is_in_no_index_for_those_that_have_not(mongodb: Client, database_name: str) -> None:
+    database = JobDatabase(mongodb, database_name)
+    await database.create_indexes()
+    for end in ("complete", "fail", "cancel", "deadline"):
+        run = a_run(end, deadline_seconds=0.001 if end == "deadline" else 60)
+        await database.runs.submit(run, Handover(new_id(), 30))
+        await database.runs.heartbeat(run.id, 1, 30, started=True, phase="p", progress=0.5)
+        match end:
+            case "complete":
+                await database.runs.complete(run.id, 1, [])
+            case "fail":
+                await database.runs.fail(run.id, 1, RunError(type="internal", detail="x"), None)
+            case "cancel":
+                await database.runs.cancel(run.id)
+            case "deadline":
+                assert await database.runs.sweep(POLICY) == 1
+    runs = mongodb[database_name]["runs"]
+    for field in ("deadlineAt", "leaseUntil", "claimId", "started", "phase", "progress"):
+        assert await runs.count_documents({field: {"$exists": True}}) == 0, field
 
 
 async def explained(client: AsyncMongoClient[Document], name: str, command: Document) -> Document:

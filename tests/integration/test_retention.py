@@ -44,6 +44,7 @@ def retire(platform: Platform, *, keep_inputs: bool = False, record_seconds: flo
         core.retention,
         core.inline,
         core.blobs,
+        core.runs,
         keep_inputs=keep_inputs,
         record_seconds=record_seconds,
         lease_seconds=platform.settings.lease_seconds,

@@ -88,6 +88,7 @@ class JobStates(RuleBasedStateMachine):
                 self.bytes_are_there_until_they_may_go_and_not_when_they_are_said_to_be_gone()
                 self.clock.forward(LEASE)
         assert not any(map(self.now, self.acknowledged))
+        assert not self.acknowledged & self.runs.known.keys()
         assert not any(map(self.blobs_of, self.acknowledged))
 
     def process(self, steps: Coroutine[Any, Any, Any]) -> Any:
@@ -112,6 +113,7 @@ class JobStates(RuleBasedStateMachine):
             self.fused_retention,
             self.fused_inline,
             self.fused_blobs,
+            self.fused_runs,
             keep_inputs=False,
             record_seconds=RECORD,
             lease_seconds=LEASE,

@@ -10,22 +10,28 @@ from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover, Submitted
 from services.job.use_cases.queue import Leases, Queue
-from tests.contract.test_run_store import a_run
+from tests.contract.run_bench import a_run
 from tests.fakes.run_store import FakeRunStore
 
 NEVER = 30.0
 
 
 class Looks(FakeRunStore):
-    """Counts the looks that claims take at the queue; a submit takes its time, as a database's does."""
+    """Counts the looks that claims take at the queue; a submit takes its time, as a database's does. With `cancels`,
+    each run is cancelled before the one who submits it hears anything.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.looks: asyncio.Queue[None] = asyncio.Queue()
+        self.cancels = False
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
         await asyncio.sleep(0)
-        return await super().submit(run, handover)
+        submitted = await super().submit(run, handover)
+        if self.cancels:
+            await self.cancel(run.id)
+        return submitted
 
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
@@ -102,6 +108,21 @@ async def test_what_was_written_for_a_claim_that_left_meanwhile_goes_back(
     await queue.submit(run)
     (status,) = await store.statuses([run.id])
     assert (status.status, status.attempt) == (RunState.QUEUED, 0)
+
+
+async def test_a_run_that_is_cancelled_while_its_claim_leaves_is_accepted_all_the_same(
+    queue: Queue, store: Looks, waiting: "asyncio.Task[list[ClaimedRun]]"
+) -> None:
+    store.cancels = True
+    waiter = queue.waiters.reserve("checksum")
+    assert waiter is not None
+    waiter.hand(None)
+    waiter.leave()
+    run = a_run()
+    _, created = await queue.submit(run)
+    assert created
+    (status,) = await store.statuses([run.id])
+    assert status.status == RunState.CANCELLED
 
 
 async def test_a_release_wakes_a_waiting_claim(

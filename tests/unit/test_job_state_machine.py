@@ -7,11 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
-from common.errors import StaleFence
+from common.contracts.job import RunError, RunState, RunStatus
+from common.errors import Conflict, StaleFence
 from common.ids import new_id
 from services.job.domain.rules import FINAL, TRANSITIONS, RetryPolicy, retry_after
 from services.job.ports import Handover
+from tests.contract.run_bench import a_run
 from tests.fakes.run_store import FakeRunStore
 
 START, LEASE = 5.0, 30.0
@@ -32,12 +33,10 @@ def at_once(work: Coroutine[Any, Any, Result]) -> Result:
 class RunsLife(RuleBasedStateMachine):
     """One run, its processors (each knows the fence it was given), and the passing of time."""
 
-    @initialize(handed_over=st.booleans())
-    def submit(self, handed_over: bool) -> None:
+    @initialize(handed_over=st.booleans(), deadline=st.sampled_from([None, START, 2 * LEASE]))
+    def submit(self, handed_over: bool, deadline: float | None) -> None:
         self.store = FakeRunStore()
-        run_id = new_id()
-        picture = InputRef(blob_id=f"i-{run_id}", name="a", mimetype="image/png", size=1, sha256="0" * 64)
-        self.run = RunSubmit(id=run_id, inputs=[picture], processor="p", params={}, tenant="acme")
+        self.run = a_run("p", deadline_seconds=deadline)
         handover = Handover(new_id(), START) if handed_over else None
         assert at_once(self.store.submit(self.run, handover)).created
         self.before = self.status()
@@ -50,6 +49,10 @@ class RunsLife(RuleBasedStateMachine):
     def status(self) -> RunStatus:
         (status,) = at_once(self.store.statuses([self.run.id]))
         return status
+
+    @property
+    def late(self) -> bool:
+        return self.run.deadline_seconds is not None and self.store.now >= self.run.deadline_seconds
 
     def let_go(self, *, tried: bool) -> None:
         """The holder has lost the run; an attempt that had not begun counts only if it was `tried` all the same."""
@@ -74,6 +77,7 @@ class RunsLife(RuleBasedStateMachine):
     def claim(self) -> None:
         for claimed in at_once(self.store.claim(new_id(), ["p"], 1, START)):
             assert self.holder is None
+            assert not self.late
             assert claimed.fence > self.before.fence
             self.holder = claimed.fence
             self.fences.append(claimed.fence)
@@ -81,7 +85,7 @@ class RunsLife(RuleBasedStateMachine):
     @rule(data=st.data(), started=st.booleans())
     def heartbeat(self, data: st.DataObject, started: bool) -> None:
         fence = data.draw(st.sampled_from(self.fences))
-        if self.heard(fence, self.store.heartbeat(self.run.id, fence, LEASE, started=started, phase="p")):
+        if self.heard(fence, self.store.heartbeat(self.run.id, fence, LEASE, started=started, phase="p", progress=0.5)):
             self.attempts += started and not self.begun
             self.begun |= started
 
@@ -111,15 +115,41 @@ class RunsLife(RuleBasedStateMachine):
             self.let_go(tried=False)
             assert self.status().status == RunState.QUEUED
 
+    @rule()
+    def cancel(self) -> None:
+        verdict = at_once(self.store.cancel(self.run.id))
+        assert verdict == self.status()
+        if self.before.status in FINAL:
+            assert verdict == self.before
+        else:
+            assert verdict.status == RunState.CANCELLED
+            self.let_go(tried=False)
+
+    @rule()
+    def delete_too_early(self) -> None:
+        if self.before.status not in FINAL:
+            try:
+                at_once(self.store.delete(self.run.id))
+            except Conflict:
+                return
+            raise AssertionError("It has not ended.")
+
     @rule(seconds=st.sampled_from([1.0, START, LEASE]))
     def time_passes(self, seconds: float) -> None:
         self.store.now += seconds
 
     @rule()
     def sweep(self) -> None:
-        if at_once(self.store.sweep(POLICY)):
+        swept = at_once(self.store.sweep(POLICY))
+        if self.late and self.before.status not in FINAL:
+            error = self.status().error
+            assert error is not None
+            assert error.type == "deadline"
+        elif swept:
             assert self.holder is not None
-            self.let_go(tried=False)
+        else:
+            return
+        self.let_go(tried=False)
 
     @precondition(lambda self: self.holder is not None)
     @rule()
@@ -141,10 +171,57 @@ class RunsLife(RuleBasedStateMachine):
             assert after == before
         elif after.status != before.status:
             assert after.status in TRANSITIONS[before.status]
+        assert after.progress is None or after.status == RunState.RUNNING
+        assert (after.phase is None) == (after.status in FINAL)
+        assert (after.ended_at is None) == (after.status not in FINAL)
+        assert after.queued_at == before.queued_at
         if after.status in FINAL:
             assert self.store.runs[self.run.id].report_due_at is not None
         self.before = after
 
 
+class RunsAfterlife(RuleBasedStateMachine):
+    """A run that was cancelled before it came, or was deleted: whatever is still said of it, it never starts."""
+
+    @initialize(deleted=st.booleans())
+    def bury(self, deleted: bool) -> None:
+        self.store = FakeRunStore()
+        self.run = a_run("p")
+        self.state = RunState.CANCELLED
+        if deleted:
+            at_once(self.store.submit(self.run, Handover(new_id(), START)))
+            at_once(self.store.complete(self.run.id, 1, []))
+            at_once(self.store.delete(self.run.id))
+            self.state = RunState.SUCCESS
+        else:
+            at_once(self.store.cancel(self.run.id))
+
+    @rule(handed_over=st.booleans())
+    def submit(self, handed_over: bool) -> None:
+        handover = Handover(new_id(), START) if handed_over else None
+        answer = at_once(self.store.submit(self.run, handover))
+        assert (answer.state, answer.created) == (self.state, False)
+
+    @rule()
+    def cancel(self) -> None:
+        assert at_once(self.store.cancel(self.run.id)).status == self.state
+
+    @rule()
+    def delete(self) -> None:
+        at_once(self.store.delete(self.run.id))
+
+    @rule(seconds=st.sampled_from([START, LEASE]))
+    def sweep(self, seconds: float) -> None:
+        self.store.now += seconds
+        assert at_once(self.store.sweep(POLICY)) == 0
+
+    @invariant()
+    def it_rests(self) -> None:
+        assert at_once(self.store.claim(new_id(), ["p"], 1, START)) == []
+        assert at_once(self.store.take_reports(10)) == []
+
+
+RunsAfterlife.TestCase.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)
+TestRunsAfterlife = RunsAfterlife.TestCase
 RunsLife.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestRunsLife = RunsLife.TestCase

@@ -25,12 +25,15 @@ class ServiceHttp:
     async def get(self, path: str, answer: type[Answer]) -> Answer:
         return _read(await self._send("GET", path, None, None), answer)
 
-    async def post(self, path: str, body: Wire, answer: type[Answer], timeout: float | None = None) -> Answer:
+    async def post(self, path: str, body: Wire | None, answer: type[Answer], timeout: float | None = None) -> Answer:
         return _read(await self._send("POST", path, body, timeout), answer)
 
     async def tell(self, path: str, body: Wire) -> None:
         """POST where the answer has no body."""
         await self._send("POST", path, body, None)
+
+    async def delete(self, path: str) -> None:
+        await self._send("DELETE", path, None, None)
 
     async def _send(self, method: str, path: str, body: Wire | None, timeout: float | None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._signer.token(self._audience)}"}

@@ -44,6 +44,14 @@ class JobClient:
             found.update({item.id: item for item in answer.items})
         return found
 
+    async def cancel(self, run_id: str) -> RunStatus:
+        """Cancel a run, known or not; its state afterwards, which is final."""
+        return await self._http.post(f"/api/v1/job/{run_id}/cancel", None, RunStatus)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run that has ended, or is unknown. Raises `Conflict` while it hasn't ended."""
+        await self._http.delete(f"/api/v1/job/{run_id}")
+
     async def processors(self) -> list[OfferedProcessor]:
         return (await self._http.get("/api/v1/processor", OfferList)).items
 

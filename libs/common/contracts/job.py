@@ -135,11 +135,15 @@ class ClaimRequest(Wire):
 
 
 class ClaimedRun(Wire):
-    """A run under a lease. It goes back unless the processor says `started` within 5 s, and then heartbeats."""
+    """A run under a lease. It goes back unless the processor says `started` within 5 s, and then heartbeats.
+
+    With a `deadline_seconds` it is ended when so many more have passed, whatever becomes of this attempt.
+    """
 
     id: str
     fence: int
     lease_seconds: float
+    deadline_seconds: float | None = None
     inputs: list[InputRef]
     processor: str
     params: dict[str, Any]
@@ -212,6 +216,10 @@ class OfferedVersion(Wire):
     """A version of a processor that was offered; `live` says whether one has renewed its offer lately."""
 
     version: str
+    summary: str
+    media_types: list[str]
+    params: dict[str, Any]
+    limits: OfferedLimits = Field(default_factory=OfferedLimits)
     live: bool
     last_seen_at: Timestamp
 
@@ -219,7 +227,7 @@ class OfferedVersion(Wire):
 class OfferedProcessor(ProcessorOffer):
     """A name that job keeps, described by its highest version, of the live ones if there are any.
 
-    `versions` has them all, the highest first.
+    `versions` has them all, the highest first, each with its own description: a run that pins a version goes by that.
     """
 
     live: bool

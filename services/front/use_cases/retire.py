@@ -2,10 +2,11 @@
 
 import asyncio
 
+from common.errors import Conflict
 from common.ids import input_blob_id, output_blob_id
 from common.logging import get_logger
 from services.front.domain.job import Due, Job, due
-from services.front.ports import Blobs, InlineStore, JobStore, RetentionStore
+from services.front.ports import Blobs, InlineStore, JobStore, RetentionStore, Runs
 
 BATCH = 100
 AT_ONCE = 16
@@ -24,6 +25,7 @@ class Retire:
         retention: RetentionStore,
         inline: InlineStore,
         blobs: Blobs,
+        runs: Runs,
         *,
         keep_inputs: bool,
         record_seconds: float,
@@ -33,14 +35,15 @@ class Retire:
         self._retention = retention
         self._inline = inline
         self._blobs = blobs
+        self._runs = runs
         self._keep_inputs = keep_inputs
         self._record_seconds = record_seconds
         self._lease_seconds = lease_seconds
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self) -> int:
-        """Do what is due now. Returns for how many jobs. Raises what blob answered when it would not delete something,
-        after what it did delete was written down.
+        """Do what is due now. Returns for how many jobs. Raises what blob or job answered when it would not delete
+        something, after what it did delete was written down.
         """
         taken = 0
         while jobs := await self._retention.take_retiring(self._lease_seconds, BATCH):
@@ -67,6 +70,17 @@ class Retire:
         async with self._slots:
             for blob_id in blob_ids:
                 await self._blobs.delete(blob_id)
+            if step is Due.RECORD:
+                await self._delete_run(job.id)
+
+    async def _delete_run(self, run_id: str) -> None:
+        """One by one, as blobs are: job makes one write of those that come together."""
+        try:
+            await self._runs.delete(run_id)
+        except Conflict:
+            # It has outlived its job, so that nobody is left who wants its end.
+            await self._runs.cancel(run_id)
+            await self._runs.delete(run_id)
 
     async def _write_down(self, step: Due, jobs: list[Job]) -> None:
         ids = [job.id for job in jobs]

@@ -16,11 +16,19 @@ from services.job.domain.tenants import Tenants
 # Partial, so that each holds the runs it is for and not the many that have ended.
 RUN_INDEXES = [
     IndexModel(
-        [("state", 1), ("flow", 1), ("availableAt", 1), ("_id", 1)],
+        [("state", 1), ("flow", 1), ("availableAt", 1), ("_id", 1), ("deadlineAt", 1)],
         name="queued",
         partialFilterExpression={"state": RunState.QUEUED},
     ),
     IndexModel([("leaseUntil", 1)], name="leases", partialFilterExpression={"state": RunState.RUNNING}),
+    IndexModel([("deadlineAt", 1)], name="deadlines", partialFilterExpression={"deadlineAt": {"$exists": True}}),
+    # Tombstones own no bytes, so MongoDB itself may remove them.
+    IndexModel(
+        [("forgetAt", 1)],
+        name="tombstones",
+        expireAfterSeconds=0,
+        partialFilterExpression={"forgetAt": {"$exists": True}},
+    ),
     # What comes after `claimId` lets what runs be counted from the index alone.
     IndexModel(
         [("claimId", 1), ("state", 1), ("tenant", 1), ("processor", 1)],

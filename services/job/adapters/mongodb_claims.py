@@ -34,7 +34,10 @@ from services.job.ports import Claimed
 CLAIM_TRIES = 4
 MOST_DEALT = 1_000
 MOST_FLOWS = 64
-CLAIMED = {"fence": 1, "inputs": 1, "processor": 1, "params": 1, "tenant": 1, "claimId": 1}
+CLAIMED = {
+    **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId"), 1),
+    "deadlineMs": {"$subtract": ["$deadlineAt", pipelines.NOW]},
+}
 
 inputs_json = TypeAdapter(list[InputRef])
 
@@ -210,16 +213,18 @@ def _hands(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Ite
 
 
 def _first(key: str, limit: int) -> list[Document]:
+    # The sweep ends those that are past their deadline. Until it does, their flow lets others go first.
+    looked_at = {"$cond": [pipelines.IN_TIME, "$availableAt", pipelines.after(1)]}
     return [
         {"$match": {"state": RunState.QUEUED, "flow": key}},
         {"$sort": {"availableAt": 1, "_id": 1}},
         {"$limit": limit},
-        {"$project": {"flow": 1, "availableAt": 1, "due": {"$lte": ["$availableAt", pipelines.NOW]}}},
+        {"$project": {"flow": 1, "availableAt": looked_at, "due": pipelines.TAKEABLE}},
     ]
 
 
 def _take(claim: _Claim, ids: Sequence[str]) -> UpdateMany:
-    queued = {"_id": {"$in": list(ids)}, "state": RunState.QUEUED, **pipelines.due("availableAt")}
+    queued = {"_id": {"$in": list(ids)}, "state": RunState.QUEUED, "$expr": pipelines.TAKEABLE}
     return UpdateMany(queued, pipelines.claim(claim.claim_id, claim.start_seconds))
 
 
@@ -231,4 +236,5 @@ def _claimed(found: Document) -> Claimed:
         params=from_json(found["params"]),
         tenant=found["tenant"],
     )
-    return Claimed(run, found["fence"])
+    left_ms = found["deadlineMs"]
+    return Claimed(run, found["fence"], None if left_ms is None else left_ms / 1000)

@@ -10,7 +10,7 @@ depth or number of theirs can spoil a bulk write for others.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from common.coalescer import Coalescer
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
-from common.errors import Invalid, StaleFence, Unavailable
+from common.errors import Conflict, Invalid, StaleFence, Unavailable
 from common.ids import new_id
 from common.mongo import Document, changes
 from services.job.adapters import pipelines
@@ -29,15 +29,18 @@ from services.job.adapters.mongodb_claims import MongoClaims, inputs_json
 from services.job.adapters.mongodb_flows import MongoFlows, Queued
 from services.job.adapters.mongodb_positions import MongoPositions
 from services.job.domain.fairness import flow_key
-from services.job.domain.rules import RetryPolicy
+from services.job.domain.rules import FINAL, OPEN, RetryPolicy, phase_of
 from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed, Handover, Submitted
 
 DUPLICATE_KEY = 11000
+# A run that is submitted while it is cancelled is cancelled with the second try.
+CANCEL_TRIES = 4
 SWEPT_AT_ONCE = 1_000
 REPAIRED_AT_ONCE = 5_000
 CHANGED = {"state": 1, "fence": 1, "token": 1, "processor": 1, "tenant": 1, "availableAt": 1}
-STATUS = {"flow": 1, "state": 1, "fence": 1, "attempt": 1, "phase": 1, "outputs": 1, "error": 1}
+STATUS = ["flow", "state", "fence", "attempt", "processor", "started", "phase", "progress", "outputs", "error"]
+STATUS += ["queuedAt", "startedAt", "endedAt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,11 @@ class MongoRunStore:
         self._positions = MongoPositions(self._flows, runs, tenants)
         self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
         self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
+        self._cancels: Coalescer[str, RunStatus] = Coalescer(self._cancel_all)
+        self._deletes: Coalescer[str, None] = Coalescer(self._delete_all)
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
-        pipeline = pipelines.submit(_document(run), handover)
+        pipeline = pipelines.submit(_document(run), handover, run.deadline_seconds)
         # The state keeps the upsert from touching a run that is there; it then stumbles over the id.
         if await self._submits(UpdateOne({"_id": run.id, "state": {"$exists": False}}, pipeline, upsert=True)):
             if handover is not None:
@@ -85,9 +90,17 @@ class MongoRunStore:
         return await self._claims.claim(claim_id, processors, limit, start_seconds)
 
     async def heartbeat(
-        self, run_id: str, fence: int, lease_seconds: float, *, started: bool, phase: str | None
+        self,
+        run_id: str,
+        fence: int,
+        lease_seconds: float,
+        *,
+        started: bool,
+        phase: str | None = None,
+        progress: float | None = None,
     ) -> None:
-        found = await self._change(run_id, fence, pipelines.heartbeat(lease_seconds, started=started, phase=phase))
+        beat = pipelines.heartbeat(lease_seconds, started=started, phase=phase, progress=progress)
+        found = await self._change(run_id, fence, beat)
         # With this fence the run has been RUNNING without a break, or has ended well just now.
         if found and not (found["fence"] == fence and found["state"] in (RunState.RUNNING, RunState.SUCCESS)):
             raise StaleFence
@@ -117,8 +130,10 @@ class MongoRunStore:
         await self._went_back([found])
 
     async def sweep(self, retry: RetryPolicy) -> int:
+        late = {"deadlineAt": {"$exists": True}, "state": {"$in": list(OPEN)}, **pipelines.due("deadlineAt")}
+        ended = await self._runs.update_many(late, pipelines.pass_deadline())
         lapsed = {"state": RunState.RUNNING, **pipelines.due("leaseUntil")}
-        swept, ids = 0, None
+        swept, ids = ended.modified_count, None
         while ids is None or len(ids) == SWEPT_AT_ONCE:
             ids = [found["_id"] async for found in self._runs.find(lapsed, {"_id": 1}).limit(SWEPT_AT_ONCE)]
             if ids:
@@ -129,11 +144,18 @@ class MongoRunStore:
         await self._flows.repair(REPAIRED_AT_ONCE)
         return swept
 
-    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        found = await self._runs.find({"_id": {"$in": list(ids)}}, STATUS).to_list()
+    async def cancel(self, run_id: str) -> RunStatus:
+        return await self._cancels(run_id)
+
+    async def delete(self, run_id: str) -> None:
+        await self._deletes(run_id)
+
+    async def statuses(self, ids: Sequence[str], live: Collection[str] | None = None) -> list[RunStatus]:
+        known = {"_id": {"$in": list(ids)}, "deleted": {"$exists": False}}
+        found = await self._runs.find(known, STATUS).to_list()
         queued = {run["_id"]: run["flow"] for run in found if run["state"] == RunState.QUEUED}
         positions = await self._positions.of(queued)
-        return [_status(run, positions.get(run["_id"])) for run in found]
+        return [_status(run, live, positions.get(run["_id"])) for run in found]
 
     async def take_reports(self, limit: int) -> list[RunStatus]:
         due = {"reportDueAt": {"$exists": True}, **pipelines.due("reportDueAt")}
@@ -206,6 +228,30 @@ class MongoRunStore:
                 answers.append(None)
         return answers
 
+    async def _cancel_all(self, ids: Sequence[str]) -> Sequence[RunStatus | Exception]:
+        ended: dict[str, RunStatus] = {}
+        for _ in range(CANCEL_TRIES):
+            open_ids = list(set(ids) - ended.keys())
+            if not open_ids:
+                break
+            # One that has ended already isn't matched, and the upsert stumbles over its id.
+            await self._bulk_write(
+                [
+                    UpdateOne({"_id": run_id, "state": {"$in": list(OPEN)}}, pipelines.cancel(), upsert=True)
+                    for run_id in open_ids
+                ]
+            )
+            query = {"_id": {"$in": open_ids}, "state": {"$in": list(FINAL)}}
+            ended.update({found["_id"]: _status(found) async for found in self._runs.find(query, STATUS)})
+        return [ended.get(run_id, Unavailable()) for run_id in ids]
+
+    async def _delete_all(self, ids: Sequence[str]) -> Sequence[Exception | None]:
+        named = {"_id": {"$in": list(ids)}}
+        await self._runs.update_many({**named, "state": {"$in": list(FINAL)}}, pipelines.delete())
+        query = {**named, "state": {"$in": list(OPEN)}}
+        still_open = {found["_id"] async for found in self._runs.find(query, {"_id": 1})}
+        return [Conflict("The run has not ended.") if run_id in still_open else None for run_id in ids]
+
     async def _bulk_write(self, updates: Sequence[UpdateOne]) -> tuple[Document, dict[int, Document]]:
         """The totals, and the errors of single updates by their index."""
         try:
@@ -234,13 +280,18 @@ def _document(run: RunSubmit) -> Document:
     }
 
 
-def _status(found: Document, queue_position: int | None = None) -> RunStatus:
+def _status(found: Document, live: Collection[str] | None = None, queue_position: int | None = None) -> RunStatus:
+    can_be_taken = live is None or found.get("processor") in live
     return RunStatus(
         id=found["_id"],
         status=found["state"],
         fence=found["fence"],
         attempt=found["attempt"],
-        phase=found.get("phase"),
+        phase=phase_of(RunState(found["state"]), found.get("started", False), found.get("phase"), can_be_taken),
+        progress=found.get("progress"),
+        queued_at=found.get("queuedAt"),
+        started_at=found.get("startedAt"),
+        ended_at=found.get("endedAt"),
         queue_position=queue_position,
         outputs=found.get("outputs", []),
         error=found.get("error"),

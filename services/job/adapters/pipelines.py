@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from common.contracts.job import RunState
 from common.errors import Invalid
 from common.mongo import Document, literal
-from services.job.domain.rules import POISON, RetryPolicy
+from services.job.domain.rules import DEADLINE, POISON, TOMBSTONE_SECONDS, RetryPolicy
 from services.job.ports import Handover
 
 Pipeline = list[Document]
@@ -24,7 +24,8 @@ NOW = "$$NOW"
 REMOVE = "$$REMOVE"
 # With any claim's id, so that MongoDB sees that the index of claims holds all that this asks for.
 RUNNING = {"claimId": {"$gt": ""}, "state": RunState.RUNNING}
-HELD = ["claimId", "leaseUntil", "started"]
+# What a run has only while a claim holds it: an attempt that is over leaves nothing of it.
+HELD = ["claimId", "leaseUntil", "started", "phase", "progress"]
 
 # The process that ended a run reports it at once; only after this long does it fall to whichever looks first.
 REPORT_GRACE_SECONDS = 5
@@ -49,13 +50,15 @@ def due(field: str) -> Document:
     return {"$expr": {"$lte": [f"${field}", NOW]}}
 
 
-def submit(fields: Document, handover: Handover | None) -> Pipeline:
+def submit(fields: Document, handover: Handover | None, deadline_seconds: float | None = None) -> Pipeline:
     """Makes the whole document; `fields` are all but what the server's clock gives."""
     fields = {**fields, "state": RunState.QUEUED, "fence": 0, "attempt": 0}
     times: Document = {"queuedAt": NOW, "availableAt": NOW}
     if handover is not None:
         fields |= {"state": RunState.RUNNING, "fence": 1, "claimId": handover.claim_id, "started": False}
         times["leaseUntil"] = after(handover.start_seconds)
+    if deadline_seconds is not None:
+        times["deadlineAt"] = after(deadline_seconds)
     return [{"$replaceWith": {"$mergeObjects": [literal(encoded(fields)), times]}}]
 
 
@@ -73,15 +76,18 @@ def claim(claim_id: str, start_seconds: float) -> Pipeline:
     ]
 
 
-def heartbeat(lease_seconds: float, *, started: bool, phase: str | None) -> Pipeline:
+def heartbeat(lease_seconds: float, *, started: bool, phase: str | None, progress: float | None) -> Pipeline:
     begins = {"$and": [started, {"$not": "$started"}]}
     fields: Document = {
         "started": {"$or": ["$started", started]},
         "attempt": {"$cond": [begins, {"$add": ["$attempt", 1]}, "$attempt"]},
         "leaseUntil": {"$cond": [{"$or": ["$started", started]}, after(lease_seconds), "$leaseUntil"]},
+        "startedAt": {"$cond": [begins, NOW, "$startedAt"]},
     }
     if phase is not None:
         fields["phase"] = literal(phase)
+    if progress is not None:
+        fields["progress"] = progress
     return [{"$set": fields}]
 
 
@@ -94,7 +100,7 @@ def complete(outputs: Sequence[Document], token: str) -> Pipeline:
         "reportDueAt": after(REPORT_GRACE_SECONDS),
         "token": token,
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]
+    return [{"$set": fields}, {"$unset": [*HELD, "deadlineAt"]}]
 
 
 def fail(error: Document, retry: RetryPolicy | None, token: str) -> Pipeline:
@@ -105,7 +111,7 @@ def fail(error: Document, retry: RetryPolicy | None, token: str) -> Pipeline:
         "token": token,
         **_ends_unless(again, error, REPORT_GRACE_SECONDS),
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]
+    return [{"$set": fields}, {"$unset": HELD}]
 
 
 def release(token: str) -> Pipeline:
@@ -115,7 +121,7 @@ def release(token: str) -> Pipeline:
         "attempt": {"$cond": ["$started", {"$subtract": ["$attempt", 1]}, "$attempt"]},
         "token": token,
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]
+    return [{"$set": fields}, {"$unset": [*HELD, "startedAt"]}]
 
 
 def sweep(retry: RetryPolicy, token: str) -> Pipeline:
@@ -127,7 +133,33 @@ def sweep(retry: RetryPolicy, token: str) -> Pipeline:
         "token": token,
         **_ends_unless(again, POISON.model_dump(), 0),
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "phase"]}]
+    return [{"$set": fields}, {"$unset": HELD}]
+
+
+def pass_deadline() -> Pipeline:
+    """Ends a run, queued or running, whose deadline has passed."""
+    fields = {"fence": {"$add": ["$fence", 1]}, **_ends_unless(False, DEADLINE.model_dump(), 0)}
+    return [{"$set": fields}, {"$unset": HELD}]
+
+
+def cancel() -> Pipeline:
+    """Ends a run that hasn't ended; of one that isn't there it makes a tombstone, of which front isn't told."""
+    unknown = {"$eq": [{"$type": "$state"}, "missing"]}
+    fields = {
+        "state": RunState.CANCELLED,
+        "fence": {"$add": [{"$ifNull": ["$fence", -1]}, 1]},
+        "attempt": {"$ifNull": ["$attempt", 0]},
+        "endedAt": NOW,
+        "reportDueAt": {"$cond": [unknown, REMOVE, NOW]},
+        "forgetAt": {"$cond": [unknown, after(TOMBSTONE_SECONDS), REMOVE]},
+    }
+    return [{"$set": fields}, {"$unset": [*HELD, "deadlineAt"]}]
+
+
+def delete() -> Pipeline:
+    """Leaves of a run that it was there, and how it ended."""
+    kept = {name: f"${name}" for name in ("_id", "state", "fence", "attempt")}
+    return [{"$replaceWith": {**kept, "deleted": True, "forgetAt": after(TOMBSTONE_SECONDS)}}]
 
 
 def take_report(token: str) -> Pipeline:
@@ -144,6 +176,12 @@ def take_report(token: str) -> Pipeline:
     ]
 
 
+# Whether the deadline, if there is one, has not passed.
+IN_TIME: Document = {"$gt": [{"$ifNull": ["$deadlineAt", after(1)]}, NOW]}
+
+# Whether a queued run may be taken now.
+TAKEABLE: Document = {"$and": [{"$lte": ["$availableAt", NOW]}, IN_TIME]}
+
 # A run that ends without ever having said `started` was tried all the same.
 _ATTEMPTS: Document = {"$cond": ["$started", "$attempt", {"$add": ["$attempt", 1]}]}
 
@@ -159,6 +197,8 @@ def _ends_unless(again: object, error: Document, report_seconds: float) -> Docum
     return {
         "state": {"$cond": [again, RunState.QUEUED, RunState.FAILED]},
         "error": {"$cond": [again, REMOVE, literal(encoded(error))]},
+        "startedAt": {"$cond": [again, REMOVE, "$startedAt"]},
         "endedAt": {"$cond": [again, REMOVE, NOW]},
+        "deadlineAt": {"$cond": [again, "$deadlineAt", REMOVE]},
         "reportDueAt": {"$cond": [again, REMOVE, after(report_seconds)]},
     }

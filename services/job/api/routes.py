@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
+from common.contracts import Wire
 from common.contracts.job import (
     ClaimAnswer,
     ClaimRequest,
@@ -37,7 +38,7 @@ def calls(queue: Queue, offering: Offering) -> list[Call[Any]]:
         return (201 if created else 200), accepted
 
     async def statuses(heard: Heard[StatusQuery]) -> Answer:
-        return 200, StatusAnswer(items=await queue.statuses(heard.body.ids))
+        return 200, StatusAnswer(items=await queue.statuses(heard.body.ids, await offering.live()))
 
     async def claim(heard: Heard[ClaimRequest]) -> Answer:
         runs = await while_present(heard.request, queue.claim(heard.body))
@@ -80,10 +81,23 @@ def router(queue: Queue, offering: Offering) -> APIRouter:
 
     @routes.get("/job/{run_id}/status", summary="How a run stands")
     async def status(run_id: str) -> Response:
-        return Response((await queue.status(run_id)).to_wire(), media_type="application/json")
+        return _answer(await queue.status(run_id, await offering.live()))
+
+    @routes.post("/job/{run_id}/cancel", summary="End a run, known or not, as cancelled")
+    async def cancel(run_id: str) -> Response:
+        return _answer(await queue.cancel(run_id))
+
+    @routes.delete("/job/{run_id}", summary="Forget a run that has ended")
+    async def delete(run_id: str) -> Response:
+        await queue.delete(run_id)
+        return Response(status_code=204)
 
     @routes.get("/processor", summary="What processors run")
     async def offered() -> Response:
-        return Response(OfferList(items=await offering.offered()).to_wire(), media_type="application/json")
+        return _answer(OfferList(items=await offering.offered()))
 
     return routes
+
+
+def _answer(body: Wire) -> Response:
+    return Response(body.to_wire(), media_type="application/json")

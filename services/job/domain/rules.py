@@ -9,7 +9,7 @@
 
 from dataclasses import dataclass
 
-from common.contracts.job import RunError, RunState
+from common.contracts.job import WAITING_FOR_PROCESSOR, RunError, RunState
 from common.failures import FAILURES
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
@@ -22,7 +22,18 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 
+OPEN = frozenset(TRANSITIONS) - FINAL
+
+DEADLINE = RunError(type="deadline", detail=f"{FAILURES['deadline'].title}.")
 POISON = RunError(type="poison", detail=f"{FAILURES['poison'].title}.")
+
+
+CLAIMED = "CLAIMED"
+"""The phase of a run that a claim holds and nobody has started yet."""
+
+TOMBSTONE_SECONDS = 30 * 86_400
+"""How long a run is remembered of which only that it is over matters: it was cancelled before it was submitted, or it
+was deleted. A submit that comes later than that would start it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +59,15 @@ def retry_after(error: RunError, policy: RetryPolicy) -> RetryPolicy | None:
     """
     failure = FAILURES.get(error.type)
     return policy if failure is None or failure.retried else None
+
+
+def phase_of(state: RunState, started: bool, said: str | None, can_be_taken: bool) -> str | None:
+    """What is going on with a run: `said` by its processor, once it has started; None when it has ended.
+
+    `can_be_taken`: a processor that is live runs what the run wants.
+    """
+    if state == RunState.QUEUED:
+        return state.value if can_be_taken else WAITING_FOR_PROCESSOR
+    if state == RunState.RUNNING:
+        return (said or state.value) if started else CLAIMED
+    return None

@@ -1,7 +1,8 @@
 """Runs are submitted, claimed, worked on and ended."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from common.contracts.job import (
@@ -14,7 +15,7 @@ from common.contracts.job import (
     RunStatus,
     RunSubmit,
 )
-from common.errors import Invalid, NotFound
+from common.errors import Invalid, NotFound, StaleFence
 from common.ids import is_job_id
 from services.job.domain.rules import FINAL, RetryPolicy, retry_after
 from services.job.domain.tenants import Tenants
@@ -81,11 +82,13 @@ class Queue:
         try:
             submitted = await self._store.submit(run, Handover(waiter.claim_id, self._leases.start_seconds))
             if submitted.created:
-                claimed = Claimed(run, FIRST_FENCE)
+                claimed = Claimed(run, FIRST_FENCE, run.deadline_seconds)
         finally:
             taken = waiter.hand(claimed)
         if not taken:
-            await self._store.release(run.id, FIRST_FENCE)
+            # It may have been cancelled meanwhile, or have lapsed.
+            with suppress(StaleFence):
+                await self._store.release(run.id, FIRST_FENCE)
             self.waiters.wake_one(run.processor)
         return RunAccepted(id=run.id, status=submitted.state), submitted.created
 
@@ -108,7 +111,12 @@ class Queue:
 
     async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:
         await self._store.heartbeat(
-            run_id, beat.fence, self._leases.lease_seconds, started=beat.started, phase=beat.phase
+            run_id,
+            beat.fence,
+            self._leases.lease_seconds,
+            started=beat.started,
+            phase=beat.phase,
+            progress=beat.progress,
         )
 
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
@@ -129,16 +137,29 @@ class Queue:
         await self._store.release(run_id, fence)
         self.waiters.wake_all()
 
-    async def status(self, run_id: str) -> RunStatus:
-        for status in await self._store.statuses([run_id]):
+    async def cancel(self, run_id: str) -> RunStatus:
+        """Ends the run unless it has ended, also before it was submitted; returns how it has ended."""
+        verdict = await self._store.cancel(_checked(run_id))
+        if self._tenants.limit_running:
+            # Its tenant may have been at its limit, with runs that wait for just this.
+            self.waiters.wake_all()
+        return verdict
+
+    async def delete(self, run_id: str) -> None:
+        """Forgets a run that has ended. Raises `Conflict` while it hasn't."""
+        await self._store.delete(_checked(run_id))
+
+    async def status(self, run_id: str, live: Collection[str]) -> RunStatus:
+        for status in await self._store.statuses([run_id], live):
             return status
         raise NotFound
 
-    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
-        return await self._store.statuses(ids)
+    async def statuses(self, ids: Sequence[str], live: Collection[str]) -> list[RunStatus]:
+        """`live` is all that a run may want and be taken now."""
+        return await self._store.statuses(ids, live)
 
     async def sweep(self) -> int:
-        """Takes back runs whose lease has lapsed."""
+        """Ends runs that are past their deadline, and takes back those whose lease has lapsed."""
         swept = await self._store.sweep(self._retry)
         if swept:
             self.waiters.wake_all()
@@ -155,7 +176,14 @@ class Queue:
             id=claimed.run.id,
             fence=claimed.fence,
             lease_seconds=self._leases.lease_seconds,
+            deadline_seconds=claimed.deadline_seconds,
             inputs=claimed.run.inputs,
             processor=claimed.run.processor,
             params=claimed.run.params,
         )
+
+
+def _checked(run_id: str) -> str:
+    if not is_job_id(run_id):
+        raise NotFound
+    return run_id
