@@ -33,7 +33,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from aiobotocore.session import AioSession
+import aioboto3
 
 from common.errors import NotFound, StorageFull, Unavailable
 from common.logging import get_logger
@@ -55,7 +55,7 @@ log = get_logger()
 
 @asynccontextmanager
 async def open_s3_store(
-    options: S3Options, *, max_blob_bytes: int, session: AioSession | None = None
+    options: S3Options, *, max_blob_bytes: int, session: aioboto3.Session | None = None
 ) -> AsyncIterator["S3BlobStore"]:
     """The store in a bucket that exists. `max_blob_bytes` is the longest blob whose size isn't declared."""
     with ThreadPoolExecutor(THREADS, "blob") as executor:

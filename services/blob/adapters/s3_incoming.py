@@ -170,7 +170,8 @@ class IncomingObjects:
                 answer = await self._bucket.client.get_object(**self._where(upload_id), IfMatch=incoming.etag)
         except PreconditionFailed:
             raise NotFound from None
-        async with answer["Body"] as body:
+        body = answer["Body"]
+        async with body:  # `as` would give the response below, whose `read` has no length
             while True:
                 async with calling():
                     chunk = await body.read(READ_BYTES)
