@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from common.ids import new_id
+from tests.contract.s3 import TestBucket
 from tests.integration.platform import Platform, eventually, open_platform
 
 PART = 8 * 1024 * 1024
@@ -17,9 +18,12 @@ TEXT = "text/plain"
 
 
 @pytest.fixture(scope="module")
-async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+async def platform(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory, each_store: TestBucket | None
+) -> AsyncIterator[Platform]:
     folder = Path(tmp_path_factory.mktemp("batches"))
-    async with open_platform(mongodb_uri, f"test-{new_id()}", folder, lease_seconds=1) as platform:
+    name = f"test-{new_id()}"
+    async with open_platform(mongodb_uri, name, folder, bucket=each_store, lease_seconds=1) as platform:
         yield platform
 
 
@@ -151,10 +155,10 @@ async def test_another_file_than_announced_ends_the_job(platform: Platform, line
 
 
 async def test_an_upload_that_nobody_finished_in_time_ends(
-    platform: Platform, line: httpx.AsyncClient, mongodb_uri: str, tmp_path: Path
+    line: httpx.AsyncClient, mongodb_uri: str, tmp_path: Path, each_store: TestBucket | None
 ) -> None:
     async with open_platform(
-        mongodb_uri, f"test-{new_id()}", tmp_path, upload_most_seconds=1, upload_grace_seconds=0
+        mongodb_uri, f"test-{new_id()}", tmp_path, bucket=each_store, upload_most_seconds=1, upload_grace_seconds=0
     ) as hasty:
         alice = hasty.client()
         item = (await announce(alice, file(b"late")))["items"][0]
