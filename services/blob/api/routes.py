@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from common.contracts.blob import BlobInfo, BlobList, BlobListItem
 from common.ids import new_id
 from common.web.access import callers
+from common.web.bodies import declared_size, stream
 from services.blob import use_cases
-from services.blob.api.bodies import BlobResponse, declared_size, describing_headers, request_body
+from services.blob.api.bodies import BlobResponse, describing_headers
 from services.blob.domain import ids
 from services.blob.domain.digests import entity_tag, parse_content_digest
 from services.blob.domain.ranges import parse_range
@@ -27,7 +28,7 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
         written = await use_cases.write(
             store,
             blob_id,
-            request_body(request, stall_seconds),
+            stream(request, stall_seconds),
             size=declared_size(request),
             sha256=parse_content_digest(request.headers.get("content-digest")),
             max_bytes=max_blob_bytes,
