@@ -62,6 +62,11 @@ class IncomingObjects:
         async with calling():
             head = await self._bucket.client.head_object(**self._where(upload_id))
         state = head.get("Metadata", {}).get("state", "")
+        if not head["ContentLength"] and not state:
+            # SeaweedFS 4.48 keeps this of a request that broke off before its first byte. The next one needs the key.
+            async with calling():
+                await self._bucket.client.delete_object(**self._where(upload_id), IfMatch=head["ETag"])
+            raise NotFound
         return Incoming(head["ETag"], head["ContentLength"], state, head["LastModified"])
 
     async def find_multipart(self, upload_id: str) -> str:
