@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
+from common.contracts.upload import UploadFacts, UploadPlan
 from deploy.local.seaweed import ACCESS_KEY, Seaweed
 from services.blob.adapters.footer import FOOTER_BYTES, unpack_footer
 from services.blob.domain.uploads import PART_BYTES
@@ -24,7 +25,7 @@ from tests.e2e.curl import curl, header_options
 
 
 @pytest.fixture
-def client(s3: Seaweed, s3_bucket: TestBucket) -> AsyncIterator[Any]:
+def client(s3: Seaweed, s3_bucket: TestBucket) -> Iterator[Any]:
     """boto3's own client, made as any user of S3 makes one."""
     made = boto3.client(
         "s3",
@@ -72,17 +73,17 @@ async def test_boto3_reads_what_blob_wrote(client: Any, s3_bucket: TestBucket, d
     assert (answer["ContentType"], answer["ServerSideEncryption"]) == ("application/octet-stream", "AES256")
 
 
-async def sent_by_curl(uploads: Uploads, data: bytes) -> Any:
+async def put_by_curl(plan: UploadPlan, url: str | None, body: bytes) -> None:
+    options = [*header_options(plan.headers), "-H", "Content-Type:", "--data-binary", "@-"]
+    answer = await curl("-X", plan.method, *options, url or "", stdin=body)
+    assert answer.status == 200, answer.body
+
+
+async def sent_by_curl(uploads: Uploads, data: bytes) -> UploadFacts:
     facts = facts_of(data)
     plan = await uploads.plan(facts)
     urls = [(part.number, part.url) for part in plan.parts] or [(1, plan.url)]
-
-    async def send(number: int, url: str | None) -> None:
-        options = [*header_options(plan.headers), "-H", "Content-Type:", "--data-binary", "@-"]
-        answer = await curl("-X", plan.method, *options, url or "", stdin=part_of(data, number))
-        assert answer.status == 200, answer.body
-
-    await asyncio.gather(*(send(number, url) for number, url in reversed(urls)))
+    await asyncio.gather(*(put_by_curl(plan, url, part_of(data, number)) for number, url in reversed(urls)))
     return facts
 
 
@@ -118,11 +119,7 @@ async def test_boto3_and_curl_send_parts_of_one_upload(client: Any, uploads: Upl
     later = await uploads.plan(facts)
     assert [part.number for part in later.parts if part.received] == [1, 3]
     for number in (2, 4):
-        url = plan.parts[number - 1].url
-        answer = await curl(
-            "-X", "PUT", "-H", "Content-Type:", "--data-binary", "@-", url or "", stdin=part_of(LONG, number)
-        )
-        assert answer.status == 200
+        await put_by_curl(plan, plan.parts[number - 1].url, part_of(LONG, number))
     assert (await uploads.ended(facts)).state == "COMPLETE"
     assert await uploads.read(facts) == LONG
 
