@@ -41,7 +41,8 @@ from common.errors import AlreadyExists, Invalid, NotFound, Unavailable
 from common.loops import attempt, stop
 from services.blob.adapters.s3 import S3BlobStore
 from services.blob.adapters.s3_bucket import S3Options, open_client
-from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects, labels
+from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects
+from services.blob.adapters.s3_labels import labels
 from services.blob.domain.uploads import is_single, part_count, part_size, parts_from
 
 if TYPE_CHECKING:

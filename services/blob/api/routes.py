@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from common.contracts.blob import BlobInfo, BlobList, BlobListItem
+from common.contracts.blob import LABELS_HEADER, BlobInfo, BlobLabels, BlobList, BlobListItem
+from common.errors import Malformed
 from common.ids import new_id
 from common.web.access import callers
 from common.web.bodies import declared_size, stream
@@ -32,6 +33,7 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
             size=declared_size(request),
             sha256=parse_content_digest(request.headers.get("content-digest")),
             max_bytes=max_blob_bytes,
+            labels=_labels(request),
         )
         info = BlobInfo(id=written.id, size=written.size, sha256=written.sha256)
         return Response(info.to_wire(), 201 if written.created else 200, media_type="application/json")
@@ -76,3 +78,11 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
         return Response(BlobList(items=items, next=following).to_wire(), media_type="application/json")
 
     return router
+
+
+def _labels(request: Request) -> BlobLabels | None:
+    header = request.headers.get(LABELS_HEADER)
+    try:
+        return None if header is None else BlobLabels.from_header(header)
+    except ValueError:
+        raise Malformed(f"{LABELS_HEADER} can't be read.") from None
