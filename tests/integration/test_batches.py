@@ -338,6 +338,15 @@ async def test_an_upload_has_the_time_its_line_needs_for_it_and_for_those_before
     assert timedelta(days=7) - timedelta(minutes=5) < left <= timedelta(days=7, seconds=30)
 
 
+async def test_a_question_about_an_upload_moves_its_expiry_by_the_speed_of_its_own_line(platform: Platform) -> None:
+    alice = platform.client()
+    slow = (await announce(alice, {**file(b"x"), "size": 1_000_000}, linkBitsPerSecond=20_000))["items"][0]
+    await asyncio.sleep(2)  # nothing but time moves it
+    later = (await alice.get(f"/api/v1/job/{slow['id']}/upload")).json()["expiresAt"]
+    moved = datetime.fromisoformat(later) - datetime.fromisoformat(slow["upload"]["expiresAt"])
+    assert timedelta(seconds=1) <= moved < timedelta(seconds=60)
+
+
 async def test_bytes_that_nobody_owns_are_swept(platform: Platform, line: httpx.AsyncClient) -> None:
     alice = platform.client()
     item = (await announce(alice, file(b"mine")))["items"][0]
