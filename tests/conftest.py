@@ -1,5 +1,9 @@
-"""A real mongod for the whole session, and a fresh database for each test that asks for one."""
+"""For the session a real mongod and a real S3, each started when a test asks for it.
 
+A database is fresh for each test; a bucket is made for each module, and emptied after each test.
+"""
+
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,7 +11,11 @@ import pytest
 
 from common.ids import new_id
 from common.mongo import Client, connect
-from deploy.local import mongod
+from deploy.local import mongod, seaweed
+from deploy.local.mongod import free_port
+from deploy.local.seaweed import Seaweed
+from services.blob.adapters.s3_bucket import open_client
+from tests.contract.s3 import TestBucket, options_for, session_for
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +38,38 @@ async def database_name(mongodb: Client) -> AsyncIterator[str]:
     name = f"test-{new_id()}"
     yield name
     await mongodb.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seaweed]:
+    described = Seaweed(tmp_path_factory.mktemp("seaweed"), free_port(), secrets.token_urlsafe())
+    process = await seaweed.start(described)
+    yield described
+    process.kill()
+    await process.wait()
+
+
+@pytest.fixture(scope="module")
+async def s3_module_bucket(s3: Seaweed) -> AsyncIterator[TestBucket]:
+    options, session = options_for(s3, f"test-{new_id()}"), session_for(s3)
+    async with open_client(options, options.endpoint, session) as client:
+        await client.create_bucket(Bucket=options.bucket)
+        bucket = TestBucket(client, session, options)
+        yield bucket
+        await bucket.empty()
+        await client.delete_bucket(Bucket=options.bucket)
+
+
+@pytest.fixture
+async def s3_bucket(s3_module_bucket: TestBucket) -> AsyncIterator[TestBucket]:
+    yield s3_module_bucket
+    await s3_module_bucket.empty()
+
+
+@pytest.fixture(scope="module", params=["filesystem", "s3"])
+def each_store(request: pytest.FixtureRequest) -> TestBucket | None:
+    """Where a platform keeps blobs: None is a folder."""
+    if request.param == "filesystem":
+        return None
+    bucket: TestBucket = request.getfixturevalue("s3_module_bucket")
+    return bucket

@@ -105,7 +105,9 @@ def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Setting
     app.include_router(
         blob_routes(storage.blobs, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
     )
-    app.include_router(upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes))
+    app.include_router(
+        upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
+    )
     if storage.plane:
         plane, signer = storage.plane
         app.include_router(data_routes(plane, signer, stall_seconds=settings.stall_seconds))

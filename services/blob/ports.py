@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from common.contracts.blob import BlobLabels
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.blob.domain.grants import Grant
 
@@ -74,9 +75,11 @@ class BlobStore(Protocol):
     Any method raises `Unavailable` when the store can't be reached or fails.
     """
 
-    def stage(self, blob_id: str, size: int | None) -> AbstractAsyncContextManager[StagedBlob]:
+    def stage(
+        self, blob_id: str, size: int | None, labels: BlobLabels | None = None
+    ) -> AbstractAsyncContextManager[StagedBlob]:
         """Begin to write; `size` is what the caller declares, if it does. Leaving the context without `publish`,
-        by an exception too, discards what was written.
+        by an exception too, discards what was written. `labels` are kept if the store has a place for them.
 
         Raises `StorageFull` when there is no room for `size` bytes. Other calls are answered meanwhile.
         """

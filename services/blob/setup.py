@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from aiobotocore.session import AioSession
+import aioboto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from common.settings import load
@@ -50,7 +50,7 @@ class SetupSettings(StoreSettings):
     store: Literal["s3"] = "s3"
 
 
-async def set_up(options: S3Options, origins: list[str], session: AioSession | None = None) -> None:
+async def set_up(options: S3Options, origins: list[str], session: aioboto3.Session | None = None) -> None:
     """Make the bucket, its CORS and lifecycle rules, and try what blob relies on. Raises `SetupError`."""
     try:
         async with open_client(options, options.endpoint, session) as client:

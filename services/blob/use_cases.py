@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from common.contracts.blob import BlobLabels
 from common.contracts.upload import (
     MAX_URLS,
     CompletedPart,
@@ -43,8 +44,9 @@ async def write(
     size: int | None,
     sha256: str | None,
     max_bytes: int,
+    labels: BlobLabels | None = None,
 ) -> Written:
-    """Write a blob as its bytes arrive; `size` and `sha256` are what the caller declares, if it does.
+    """Write a blob as its bytes arrive; `size`, `sha256` and `labels` are what the caller declares, if it does.
 
     Raises `Invalid` for the id, `TooLarge` (before the first byte where the size is declared), `Malformed` when
     the body isn't as long as declared, `DigestMismatch`, `AlreadyExists`, `StorageFull`, and whatever `body`
@@ -54,7 +56,7 @@ async def write(
     if size is not None and size > max_bytes:
         raise TooLarge
     written = 0
-    async with store.stage(blob_id, size) as staged:
+    async with store.stage(blob_id, size, labels) as staged:
         async for chunk in body:
             written += len(chunk)
             if written > max_bytes:

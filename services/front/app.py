@@ -84,7 +84,6 @@ async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Run
             batches,
             blobs,
             advance,
-            link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
             grace_seconds=settings.upload_grace_seconds,
             lease_seconds=settings.lease_seconds,

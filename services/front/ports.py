@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
-from common.contracts.blob import BlobInfo, BlobList
+from common.contracts.blob import BlobInfo, BlobLabels, BlobList
 from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.front.domain.batch import Batch, NewBatch
@@ -155,7 +155,13 @@ class Blobs(Protocol):
     """blob. Calls raise `Unavailable` when it can't be reached, else what blob answered."""
 
     async def put(
-        self, blob_id: str, body: bytes | AsyncIterator[bytes], *, size: int | None = None, sha256: str | None = None
+        self,
+        blob_id: str,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        labels: BlobLabels | None = None,
     ) -> BlobInfo: ...
 
     def open(self, blob_id: str, byte_range: str | None = None) -> AbstractAsyncContextManager[BlobBody]: ...

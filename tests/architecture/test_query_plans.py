@@ -117,7 +117,7 @@ async def recovery(stores: Stores) -> None:
 
 async def retention(stores: Stores) -> None:
     batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
-    upload = NewUpload(new_job(Retention(60, until_read=True)), batch.id, None, LONG, held=False)
+    upload = NewUpload(new_job(Retention(60, until_read=True)), batch.id, None, LONG, 112_000, held=False)
     await stores.batches.insert_uploads([upload])
     await stores.batches.insert_batch(batch)
     job_id = upload.job.id

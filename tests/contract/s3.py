@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from aiobotocore.session import AioSession
+import aioboto3
 
 from deploy.local.seaweed import ACCESS_KEY, REGION, Seaweed
 from services.blob.adapters.s3 import S3BlobStore, open_s3_store
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 
-def session_for(seaweed: Seaweed) -> AioSession:
-    session = AioSession()
-    session.set_credentials(ACCESS_KEY, seaweed.secret)
-    return session
+def session_for(seaweed: Seaweed) -> aioboto3.Session:
+    return aioboto3.Session(ACCESS_KEY, seaweed.secret)
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class TestBucket:
     __test__ = False
 
     client: "S3Client"
-    session: AioSession
+    session: aioboto3.Session
     options: S3Options
 
     @property

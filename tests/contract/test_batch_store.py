@@ -48,7 +48,7 @@ async def stores(request: pytest.FixtureRequest, mongodb: Client, database_name:
 
 def new_upload(batch_id: str, *, held: bool = False) -> NewUpload:
     job = NewJob(new_id(), ALICE, "$a.txt", "text/plain", 7, "checksum", {"$x": 1}, encoding="xz")
-    return NewUpload(job, batch_id, "ab" * 32, 100, held)
+    return NewUpload(job, batch_id, "ab" * 32, 100, 112_000, held)
 
 
 async def new_batch(stores: Stores, count: int, *, held: bool = False) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ from services.blob.adapters.s3 import MIN_PART_BYTES, S3BlobStore, part_size
 from services.blob.ports import CorruptBlob
 from tests.contract.s3 import TestBucket
 from tests.contract.test_blob_store import LONG, put, read
-from tests.fakes.faulty_s3 import FaultyS3, faulty_s3
+from tests.fakes.faulty_s3 import FULL, INTERNAL_ERROR, SLOW_DOWN, FaultyS3, faulty_s3
 
 MANY_PARTS = b"0123456789abcdef" * (2 * MIN_PART_BYTES // 16) + b"and a third one"
 
@@ -69,23 +69,51 @@ def test_parts_are_as_long_as_they_have_to_be() -> None:
         part_size(2**50)
 
 
-async def test_slow_downs_are_waited_out(faulty: S3BlobStore, proxy: FaultyS3) -> None:
-    proxy.slow_down = 2
+@pytest.mark.parametrize("error", [SLOW_DOWN, INTERNAL_ERROR])
+async def test_errors_of_a_moment_are_waited_out(faulty: S3BlobStore, proxy: FaultyS3, error: tuple[int, str]) -> None:
+    proxy.error = error
+    proxy.fail = 2
     assert (await put(faulty, "b-1", b"x")).created
-    proxy.slow_down = 1
+    proxy.fail = 1
     assert await read(await faulty.open("b-1")) == b"x"
+    assert proxy.fail == 0
 
 
-async def test_a_store_that_only_slows_down_is_given_up_and_keeps_nothing(
-    s3_bucket: TestBucket, faulty: S3BlobStore, proxy: FaultyS3
+@pytest.mark.parametrize("error", [SLOW_DOWN, INTERNAL_ERROR])
+async def test_a_store_that_only_fails_is_given_up_and_keeps_nothing(
+    s3_bucket: TestBucket, faulty: S3BlobStore, proxy: FaultyS3, error: tuple[int, str]
 ) -> None:
-    proxy.slow_down = 1_000
+    proxy.error = error
+    proxy.fail = 1_000
     with pytest.raises(Unavailable):
         await put(faulty, "b-1", b"x")
     assert len(proxy.requests) < 12  # the write's four tries, and as many to see whether one of them was done
     assert await s3_bucket.keys() == []
     with pytest.raises(Unavailable):
         await faulty.check()
+
+
+async def test_all_calls_share_one_budget_of_retries(faulty: S3BlobStore, proxy: FaultyS3) -> None:
+    proxy.fail = 10_000
+    calls = 150
+    answers = await asyncio.gather(*(faulty.stat("b-1") for _ in range(calls)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Unavailable}
+    assert calls < len(proxy.requests) < 2 * calls  # four for each, were there no budget
+
+
+@pytest.mark.parametrize("data", [b"x", MANY_PARTS], ids=["put", "multipart"])
+async def test_a_store_that_is_full_says_so_and_keeps_nothing(
+    s3_bucket: TestBucket, faulty: S3BlobStore, proxy: FaultyS3, data: bytes
+) -> None:
+    proxy.matching = lambda request: request.method == "PUT"
+    proxy.error = FULL
+    proxy.fail = 1_000
+    with pytest.raises(StorageFull):
+        await put(faulty, "b-1", data)
+    assert await s3_bucket.keys() == []
+    assert await s3_bucket.unfinished_uploads() == []
+    proxy.fail = 0
+    assert (await put(faulty, "b-1", data)).created
 
 
 @pytest.mark.parametrize("data", [LONG, MANY_PARTS], ids=["put", "multipart"])

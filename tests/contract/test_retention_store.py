@@ -162,7 +162,7 @@ async def test_a_job_whose_bytes_are_gone_rests_until_it_is_old(stores: Stores) 
 async def test_a_batch_goes_with_the_last_of_its_jobs(stores: Stores) -> None:
     batch_id = new_id()
     new = [NewJob(new_id(), ALICE, "a", "text/plain", 3, "checksum", {}) for _ in range(2)]
-    await stores.batches.insert_uploads([NewUpload(job, batch_id, None, 100, False) for job in new])
+    await stores.batches.insert_uploads([NewUpload(job, batch_id, None, 100, 112_000, False) for job in new])
     await stores.batches.insert_batch(NewBatch(batch_id, ALICE, "n", "checksum", False))
     for job in new:
         await stores.jobs.apply(job.id, Transition.not_stored(ERROR))

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from common.errors import Invalid
-from services.blob.adapters.s3_incoming import MAX_LABEL_BYTES, labels
+from services.blob.adapters.s3_labels import MAX_LABEL_BYTES, labels
 from services.blob.adapters.s3_uploads import MAX_URL_SECONDS
 from tests.contract.s3 import TestBucket
 from tests.contract.s3_uploading import s3_uploads

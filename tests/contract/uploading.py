@@ -1,14 +1,17 @@
 """A store that takes uploads, with whatever its signed URLs lead to; and a client that knows nothing but the plan."""
 
 import asyncio
+import base64
 import hashlib
+import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 
@@ -33,7 +36,7 @@ LONG = random.Random(1).randbytes(3 * PART_BYTES + 5)
 WHOLE = [1, 2, 3, 4]
 SHORT = b"a short file"
 # What a store may answer to a body that hasn't the signed size, and to a URL whose upload is over.
-WRONG_SIZE = {400, 403, 411, 413}
+WRONG_SIZE = {403, 413}
 OVER = {403, 404, 409, 412}
 
 
@@ -194,3 +197,49 @@ async def in_chunks(data: bytes, then: Exception | None = None) -> AsyncIterator
         yield data[start : start + 260_000]
     if then is not None:
         raise then
+
+
+def altered(url: str, other: str) -> dict[str, str]:
+    """A signed URL with one thing changed, as its holder might; `other` is signed for another part, or another file."""
+    parts, others = urlsplit(url), urlsplit(other)
+    if "/data/" in parts.path:
+        return {name: parts._replace(path=path).geturl() for name, path in _altered_grants(parts.path, others.path)}
+    query, other_query = dict(parse_qsl(parts.query)), dict(parse_qsl(others.query))
+    changes = {
+        "expiry": {"X-Amz-Expires": "604799"},
+        "date": {"X-Amz-Date": f"{query['X-Amz-Date'][:-2]}{9 - int(query['X-Amz-Date'][-2])}Z"},
+        "signed headers": {"X-Amz-SignedHeaders": "host"},
+        "signature": {"X-Amz-Signature": "0" * 64},
+        "anothers signature": {"X-Amz-Signature": other_query["X-Amz-Signature"]},
+    }
+    if "partNumber" in query:
+        changes["part"] = {"partNumber": other_query["partNumber"]}
+        changes["upload"] = {"uploadId": query["uploadId"][:-1] + "0"}
+    made = {name: parts._replace(query=urlencode(query | change)).geturl() for name, change in changes.items()}
+    path = parts.path.replace("/uploads/", "/blobs/")
+    return {
+        **made,
+        "path": parts._replace(path=path).geturl(),
+        "longer path": parts._replace(path=parts.path + "x").geturl(),
+    }
+
+
+def _altered_grants(path: str, other: str) -> Iterator[tuple[str, str]]:
+    token, _, number = path.removeprefix("/data/").partition("/")
+    other_token, _, other_number = other.removeprefix("/data/").partition("/")
+    payload, _, mac = token.partition(".")
+    grant = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    end = f"/{number}" if number else ""
+    for name, position, value in (
+        ("upload", 0, "i-other"),
+        ("part", 1, 9),
+        ("size", 2, 1),
+        ("expiry", 3, 2**40),
+        ("method", 4, "DELETE"),
+    ):
+        changed = json.dumps([*grant[:position], value, *grant[position + 1 :]], separators=(",", ":"))
+        yield name, f"/data/{base64.urlsafe_b64encode(changed.encode()).rstrip(b'=').decode()}.{mac}{end}"
+    yield "signature", f"/data/{payload}.{'A' * len(mac)}{end}"
+    yield "no signature", f"/data/{payload}{end}"
+    yield "anothers signature", f"/data/{payload}.{other_token.partition('.')[2]}{end}"
+    yield "the part in the path", f"/data/{token}/{other_number or 1}"

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from common.auth import ServiceTokenSigner
+from common.clients.blob import BlobClient, open_blob_client
 from deploy.local import keys, tokens
 from deploy.local.mongod import free_ports
 
@@ -65,6 +67,7 @@ class Local:
     process: asyncio.subprocess.Process
     pid: int
     url: str
+    blob_url: str
     data: Path
     said: list[str]
 
@@ -73,6 +76,11 @@ class Local:
         return httpx.AsyncClient(
             base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False
         )
+
+    def blob(self) -> AbstractAsyncContextManager[BlobClient]:
+        """blob's API, called as front calls it."""
+        key = keys.ensure(self.data).private("front")
+        return open_blob_client(self.blob_url, ServiceTokenSigner.from_file("front", key))
 
     def pid_of(self, module: str) -> int | None:
         """The process that runs a module; None while it is between death and restart."""
@@ -91,7 +99,7 @@ class Local:
 
 def environment(data: Path) -> dict[str, str]:
     """Settings of a Gristmill that is in nobody's way."""
-    names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "JOB_PORT", "MONGODB_PORT")
+    names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "JOB_PORT", "MONGODB_PORT", "S3_PORT")
     ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     return {"PATH": os.environ["PATH"], "GRISTMILL_DATA": str(data), "DEMO": "0", **ports, **SHORT_LEASES}
 
@@ -115,8 +123,8 @@ async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -
                 pytest.fail("It did not come up:\n" + "\n".join(said))
         if command != RUNNER:
             runner = next(iter(children_of(process.pid)))
-        url = f"http://127.0.0.1:{settings['FRONT_PORT']}"
-        yield Local(process, runner, url, Path(settings["GRISTMILL_DATA"]), said)
+        url, blob_url = (f"http://127.0.0.1:{settings[port]}" for port in ("FRONT_PORT", "BLOB_PORT"))
+        yield Local(process, runner, url, blob_url, Path(settings["GRISTMILL_DATA"]), said)
     finally:
         for pid in alive({runner}):
             os.kill(pid, signal.SIGINT)
@@ -129,3 +137,16 @@ async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -
 async def gristmill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
     async with running(environment(tmp_path_factory.mktemp("gristmill"))) as local:
         yield local
+
+
+@pytest.fixture(scope="session")
+async def gristmill_on_s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
+    settings = {**environment(tmp_path_factory.mktemp("gristmill-on-s3")), "BLOB_STORE": "s3"}
+    async with running(settings) as local:
+        yield local
+
+
+@pytest.fixture(params=["gristmill", "gristmill_on_s3"], ids=["filesystem", "s3"])
+def on_each_store(request: pytest.FixtureRequest) -> Local:
+    local: Local = request.getfixturevalue(request.param)
+    return local

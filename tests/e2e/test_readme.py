@@ -5,8 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import httpx
-
 from deploy.local import keys, tokens
 from deploy.local.sample import draw
 from services.processor import registry
@@ -46,13 +44,12 @@ async def test_the_five_curls_do_what_they_say(gristmill: Local, tmp_path: Path)
         assert (tmp_path / "demo-output" / name).stat().st_size == output["size"]
 
 
-async def test_a_file_of_a_batch_is_uploaded_as_the_readme_says(gristmill: Local, tmp_path: Path) -> None:
+async def test_a_file_of_a_batch_is_uploaded_as_the_readme_says(on_each_store: Local, tmp_path: Path) -> None:
     (block,) = code_blocks(section(page("README.md"), "## Many files, and large ones"), "sh")
-    setting = f"API={gristmill.url}/api/v1\nAUTH='Authorization: Bearer {token_of(gristmill)}'\n"
+    setting = f"API={on_each_store.url}/api/v1\nAUTH='Authorization: Bearer {token_of(on_each_store)}'\n"
     printed = await pasted(setting + block + '\necho "$PLAN"\n', tmp_path)
     job = json.loads(printed[printed.index('{"id"') :])["items"][0]
-    headers = {"Authorization": f"Bearer {token_of(gristmill)}"}
-    async with httpx.AsyncClient(base_url=gristmill.url, headers=headers) as http, asyncio.timeout(30):
+    async with on_each_store.client() as http, asyncio.timeout(30):
         status = job
         while not status["outputs"]:
             status = (await http.get(f"/api/v1/job/{job['id']}/status", headers={"Prefer": "wait=10"})).json()

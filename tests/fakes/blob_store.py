@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from common.contracts.blob import BlobLabels
 from common.errors import AlreadyExists, NotFound, StorageFull
 from services.blob.ports import CorruptBlob, ListedBlob, OpenBlob, StagedBlob, StoredBlob
 
@@ -22,7 +23,9 @@ class MemoryBlobStore:
         return self._capacity - kept - sum(len(staged.data) for staged in self.staged)
 
     @asynccontextmanager
-    async def stage(self, blob_id: str, size: int | None) -> AsyncIterator[StagedBlob]:
+    async def stage(
+        self, blob_id: str, size: int | None, labels: BlobLabels | None = None
+    ) -> AsyncIterator[StagedBlob]:
         if (size or 0) > self.room():
             raise StorageFull
         staged = StagedBytes(self, blob_id)

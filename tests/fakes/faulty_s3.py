@@ -1,4 +1,4 @@
-"""A proxy before a real S3 that misbehaves as it is told: slow downs, lost answers, broken and changed bodies."""
+"""A proxy before a real S3 that misbehaves as it is told: errors of the store, lost answers, broken bodies."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -8,15 +8,20 @@ from io import BytesIO
 import aiohttp
 from aiohttp import web
 
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+SLOW_DOWN = (503, "SlowDown")
+INTERNAL_ERROR = (500, "InternalError")
+FULL = (507, "InsufficientStorage")
 
 
 class FaultyS3:
-    """`slow_down`, `lose` and `cut` each say how many of the next requests that match meet that fault."""
+    """`fail`, `lose` and `cut` each say how many of the next requests that match meet that fault; `error` is the one
+    that those are answered with which fail.
+    """
 
     def __init__(self, behind: str, http: aiohttp.ClientSession) -> None:
         self.endpoint = ""
-        self.slow_down = 0
+        self.fail = 0
+        self.error = SLOW_DOWN
         self.lose = 0
         self.cut = 0
         self.matching: Callable[[web.Request], bool] = lambda request: True
@@ -28,9 +33,10 @@ class FaultyS3:
         self.requests.append(re.sub(r"=[^&]+", "", f"{request.method} {request.query_string}").strip())
         body = await request.read()
         matches = self.matching(request)
-        if matches and self.slow_down:
-            self.slow_down -= 1
-            return web.Response(status=503, body=SLOW_DOWN)
+        if matches and self.fail:
+            self.fail -= 1
+            status, code = self.error
+            return web.Response(status=status, text=f"<Error><Code>{code}</Code><Message>As told.</Message></Error>")
         # The Host it was signed for goes along, and so the signature holds.
         url = self._behind + request.raw_path
         headers = {key: value for key, value in request.headers.items() if key != "Expect"}

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from common.contracts.blob import BlobInfo, BlobList
+from common.contracts.blob import BlobInfo, BlobLabels, BlobList
 from common.contracts.job import OfferedProcessor, OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from common.errors import Conflict
@@ -19,7 +19,13 @@ class MemoryBlobs:
         self.kept: dict[str, bytes] = {}
 
     async def put(
-        self, blob_id: str, body: bytes | AsyncIterator[bytes], *, size: int | None = None, sha256: str | None = None
+        self,
+        blob_id: str,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        labels: BlobLabels | None = None,
     ) -> BlobInfo:
         content = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
         assert self.kept.setdefault(blob_id, content) == content, "blobs are written once"

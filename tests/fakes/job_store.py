@@ -155,7 +155,7 @@ class MemoryBatchStore:
                 updated_at=now,
                 history=((Status.CREATED, now),),
                 batch_id=new.batch_id,
-                upload=Upload(new.sha256, self._after(new.expires_seconds)),
+                upload=Upload(new.sha256, self._after(new.expires_seconds), new.bits_per_second),
                 held=new.held,
                 retention=new.job.retention,
                 expires_at=self._after(new.job.retention.seconds),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from fastapi import FastAPI
 
 from common.clients.blob import BlobClient, open_blob_client
 from common.clients.front import FrontClient
@@ -29,6 +30,7 @@ from common.mongo import connect
 from common.web.serve import Readiness
 from deploy.local.mongod import free_port
 from services.blob import app as blob_app
+from services.blob.adapters.s3_uploads import open_s3_uploads
 from services.blob.settings import Settings as BlobSettings
 from services.front import app as front_app
 from services.front.settings import Settings as FrontSettings
@@ -39,6 +41,7 @@ from services.job.settings import Settings as JobSettings
 from services.processor import registry
 from services.processor.app import open_worker
 from services.processor.settings import Settings as ProcessorSettings
+from tests.contract.s3 import TestBucket
 from tests.fakes import keys
 from tests.integration.serving import serving
 
@@ -156,9 +159,17 @@ def _write_keys(folder: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def open_platform(
-    mongodb_uri: str, database: str, folder: Path, *, processor: bool = True, **front_settings: Any
+    mongodb_uri: str,
+    database: str,
+    folder: Path,
+    *,
+    processor: bool = True,
+    bucket: TestBucket | None = None,
+    **front_settings: Any,
 ) -> AsyncIterator[Platform]:
-    """Everything, opened in the order of its needs; `front_settings` override front's own."""
+    """Everything, opened in the order of its needs; `front_settings` override front's own. Blobs are kept in `bucket`,
+    if there is one.
+    """
     key_folder, callers = await asyncio.to_thread(_write_keys, folder / "keys")
     settings = FrontSettings(
         **{
@@ -183,7 +194,7 @@ async def open_platform(
             upload_key_file=keys.upload_key_file(folder),
             port=free_port(),
         )
-        blob = await enter(blob_app.open_app(blob_settings, Readiness()))
+        blob = await enter(_blob(blob_settings, bucket))
         blob_url = await enter(serving(blob, port=blob_settings.port))
         reports = Reports()
         job_settings = JobSettings(
@@ -218,6 +229,19 @@ async def open_platform(
         for client in platform._clients:
             await client.aclose()
     await _drop(mongodb_uri, database)
+
+
+@asynccontextmanager
+async def _blob(settings: BlobSettings, bucket: TestBucket | None) -> AsyncIterator[FastAPI]:
+    if bucket is None:
+        async with blob_app.open_app(settings, Readiness()) as app:
+            yield app
+        return
+    async with (
+        bucket.open_store() as store,
+        open_s3_uploads(store, bucket.options, bucket.session) as uploads,
+    ):
+        yield blob_app.make_app(blob_app.Storage(store, uploads), keys.verifier("blob"), settings, Readiness())
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from common.ids import new_id
 from tests.integration.platform import Platform, open_platform, token
 from tests.integration.serving import serving
 
@@ -19,6 +20,7 @@ MIB = 1024 * 1024
 KINDS = {
     "raw": ("/api/v1/job?processor=checksum", "text/plain", b"some"),
     "json": ("/api/v1/job", "application/json", b'{"content": "AAAA'),
+    "batch": ("/api/v1/batch", "application/json", b'{"processor": "checksum", "name": "AAAA'),
     "form": (
         "/api/v1/job",
         "multipart/form-data; boundary=b",
@@ -26,6 +28,9 @@ KINDS = {
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: text/plain\r\n\r\nsome',
     ),
 }
+
+# Where it is another than the input's.
+LIMITS_MIB = {"batch": 8}
 
 
 class Watched:
@@ -118,14 +123,24 @@ async def test_a_declared_size_over_the_limit_is_refused_before_the_body_is_read
         status, _, problem = await wire.refusal()
         assert (status, problem["type"]) == (413, "/problems/too-large")
 
-    await asyncio.gather(refused("raw"), refused("json"))
+    await asyncio.gather(refused("raw"), refused("json"), refused("batch"))
+
+
+async def test_who_is_not_known_is_refused_before_the_body_is_read(address: str) -> None:
+    for path in ("/api/v1/job", "/api/v1/batch", f"/api/v1/job/{new_id()}/upload/complete"):
+        wire = await Wire.open(address)
+        fields = ("Host: front", "Content-Type: application/json", "Content-Length: 5000")
+        await wire.send("\r\n".join((f"POST {path} HTTP/1.1", *fields, "", "")).encode())
+        async with asyncio.timeout(20):
+            assert (await wire.reader.readuntil(b"\r\n")).split()[1] == b"401"
+        wire.writer.close()
 
 
 async def test_a_stream_that_passes_the_limit_is_refused_there_and_closed(address: str) -> None:
     async def refused(kind: str) -> None:
         wire = await Wire.open(address)
         await wire.post(kind, "Transfer-Encoding: chunked")
-        for _ in range(3 * 8):
+        for _ in range(8 * LIMITS_MIB.get(kind, 2) + 8):
             await wire.send(chunk(b"A" * (MIB // 8)))
         status, _, problem = await wire.refusal()  # though the body hasn't come to its end
         assert (status, problem["type"]) == (413, "/problems/too-large")

@@ -3,13 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from common.ids import new_id
+from common.ids import input_blob_id, new_id, output_blob_id
+from tests.contract.s3 import TestBucket
 from tests.integration.platform import Platform, eventually, open_platform
 
 PART = 8 * 1024 * 1024
@@ -17,9 +19,12 @@ TEXT = "text/plain"
 
 
 @pytest.fixture(scope="module")
-async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+async def platform(
+    mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory, each_store: TestBucket | None
+) -> AsyncIterator[Platform]:
     folder = Path(tmp_path_factory.mktemp("batches"))
-    async with open_platform(mongodb_uri, f"test-{new_id()}", folder, lease_seconds=1) as platform:
+    name = f"test-{new_id()}"
+    async with open_platform(mongodb_uri, name, folder, bucket=each_store, lease_seconds=1) as platform:
         yield platform
 
 
@@ -151,10 +156,10 @@ async def test_another_file_than_announced_ends_the_job(platform: Platform, line
 
 
 async def test_an_upload_that_nobody_finished_in_time_ends(
-    platform: Platform, line: httpx.AsyncClient, mongodb_uri: str, tmp_path: Path
+    line: httpx.AsyncClient, mongodb_uri: str, tmp_path: Path, each_store: TestBucket | None
 ) -> None:
     async with open_platform(
-        mongodb_uri, f"test-{new_id()}", tmp_path, upload_most_seconds=1, upload_grace_seconds=0
+        mongodb_uri, f"test-{new_id()}", tmp_path, bucket=each_store, upload_most_seconds=1, upload_grace_seconds=0
     ) as hasty:
         alice = hasty.client()
         item = (await announce(alice, file(b"late")))["items"][0]
@@ -299,3 +304,59 @@ async def test_a_thousand_files_in_one_request(platform: Platform) -> None:
     assert len({item["upload"]["url"] for item in batch["items"]}) == 1000
     too_many = await alice.post("/api/v1/batch", json={"processor": "checksum", "files": [file(b"x")] * 1001})
     assert too_many.status_code == 422
+
+
+async def test_the_urls_of_a_batch_are_a_thousand_and_the_rest_comes_from_the_jobs(platform: Platform) -> None:
+    alice = platform.client()
+    batch = await announce(alice, *({**file(b"x"), "size": 128 * PART} for _ in range(9)))
+    plans = [item["upload"] for item in batch["items"]]
+    assert sum(len(plan["parts"]) for plan in plans) <= 1000
+    assert [(len(plan["parts"]), plan["next"]) for plan in plans] == [(111, 112)] * 9
+    rest = (await alice.get(f"/api/v1/job/{batch['items'][8]['id']}/upload?from=112")).json()
+    assert [part["number"] for part in rest["parts"]] == list(range(112, 129))
+    assert all(part["url"] for part in rest["parts"])
+    assert "next" not in rest
+
+
+async def test_an_upload_has_the_time_its_line_needs_for_it_and_for_those_before(platform: Platform) -> None:
+    alice = platform.client()
+    sizes = [1_000_000, 2_000_000, 3_000_000]
+    files = [{**file(b"x"), "size": size} for size in sizes]
+
+    async def seconds(**fields: Any) -> list[float]:
+        """How long each file's URL is good for, after the first one's."""
+        items = (await announce(alice, *files, **fields))["items"]
+        ends = [datetime.fromisoformat(item["upload"]["expiresAt"]).timestamp() for item in items]
+        return [end - ends[0] for end in ends]
+
+    assert await seconds(linkBitsPerSecond=80_000) == pytest.approx([0, 200, 500], abs=3)
+    assert await seconds() == pytest.approx([0, 2e6 * 8 / 112_000, 5e6 * 8 / 112_000], abs=3)
+    capped = await seconds(linkBitsPerSecond=1000)
+    assert capped == pytest.approx([0, 16_000, 40_000], abs=3)
+    week = (await announce(alice, {**file(b"x"), "size": 100 * PART}, linkBitsPerSecond=1000))["items"][0]
+    left = datetime.fromisoformat(week["upload"]["expiresAt"]) - datetime.fromisoformat(week["createdAt"])
+    assert timedelta(days=7) - timedelta(minutes=5) < left <= timedelta(days=7, seconds=30)
+
+
+async def test_a_question_about_an_upload_moves_its_expiry_by_the_speed_of_its_own_line(platform: Platform) -> None:
+    alice = platform.client()
+    slow = (await announce(alice, {**file(b"x"), "size": 1_000_000}, linkBitsPerSecond=20_000))["items"][0]
+    await asyncio.sleep(2)  # nothing but time moves it
+    later = (await alice.get(f"/api/v1/job/{slow['id']}/upload")).json()["expiresAt"]
+    moved = datetime.fromisoformat(later) - datetime.fromisoformat(slow["upload"]["expiresAt"])
+    assert timedelta(seconds=1) <= moved < timedelta(seconds=60)
+
+
+async def test_bytes_that_nobody_owns_are_swept(platform: Platform, line: httpx.AsyncClient) -> None:
+    alice = platform.client()
+    item = (await announce(alice, file(b"mine")))["items"][0]
+    assert (await put(line, item["upload"], b"mine")).is_success
+    await alice.post(f"/api/v1/job/{item['id']}/upload/complete")
+    orphans = {input_blob_id(new_id()), output_blob_id(new_id(), 1, 0)}
+    for orphan in orphans:
+        await platform.blob.put(orphan, b"nobody's")
+    sweep = platform.sweep()
+    sweep._orphan_seconds = -60  # a store's times may be whole seconds of a clock of its own
+    assert await sweep.blobs() >= len(orphans)
+    assert not orphans & {blob.id for blob in (await platform.blob.list()).items}
+    assert (await platform.final(alice, item["id"]))["status"] == "EXECUTION_COMPLETED"

@@ -144,6 +144,8 @@ async def test_bad_input_is_refused_and_nothing_kept(blob: Blob, http: httpx.Asy
     refused = await http.put("/blob/b-1", content=LONG, headers=wrong)
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/digest-mismatch")
     assert (await http.put("/blob/b-1", content=b"", headers={"Content-Digest": "nonsense"})).status_code == 400
+    for labels in ("nonsense", "tenant=a", "&".join(f"x{n}=y" for n in range(1000)), "tenant=" + "x" * 300):
+        assert (await http.put("/blob/b-1", content=b"x", headers={"Blob-Labels": labels})).status_code == 400
     assert (await http.put("/blob/NOT-AN-ID", content=b"")).status_code == 422
     assert (await http.get("/blob/..%00")).status_code == 404
     assert (await http.get("/blob", params={"limit": 1_001})).status_code == 422

@@ -15,7 +15,7 @@ from yarl import URL
 
 from common.auth import ServiceTokenSigner
 from common.contracts import Wire
-from common.contracts.blob import BlobInfo, BlobList
+from common.contracts.blob import LABELS_HEADER, BlobInfo, BlobLabels, BlobList
 from common.contracts.upload import (
     CompletedPart,
     CompleteUpload,
@@ -61,7 +61,13 @@ class BlobClient:
         self._signer = signer
 
     async def put(
-        self, blob_id: str, body: bytes | AsyncIterator[bytes], *, size: int | None = None, sha256: str | None = None
+        self,
+        blob_id: str,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        labels: BlobLabels | None = None,
     ) -> BlobInfo:
         """Write a blob; with the same bytes as before it is the same answer, with others `AlreadyExists`.
 
@@ -76,6 +82,8 @@ class BlobClient:
             headers["Content-Length"] = str(size)
         if sha256 is not None:
             headers["Content-Digest"] = content_digest(sha256)
+        if labels is not None:
+            headers[LABELS_HEADER] = labels.to_header()
         source = _Source(body, size)
         try:
             async with self._session.put(self._base / blob_id, data=source.data, headers=headers) as response:

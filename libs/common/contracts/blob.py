@@ -1,6 +1,32 @@
 """What blob says and hears."""
 
+from typing import Self
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import Field
+
 from common.contracts import Timestamp, Wire
+
+LABELS_HEADER = "Blob-Labels"
+
+
+class BlobLabels(Wire):
+    """Who handed in a blob, and what it was said to be. Kept where a store has a place for it, and taken for nothing
+    else. It goes along in a header of its own.
+    """
+
+    tenant: str = Field(max_length=256)
+    subject: str = Field(max_length=256)
+    name: str = Field(max_length=1024)
+    media_type: str = Field(max_length=255)
+
+    def to_header(self) -> str:
+        return urlencode(self.model_dump(), errors="replace")
+
+    @classmethod
+    def from_header(cls, value: str) -> Self:
+        """Raises `ValueError`."""
+        return cls.model_validate(dict(parse_qsl(value, keep_blank_values=True, max_num_fields=4)), by_name=True)
 
 
 class BlobInfo(Wire):

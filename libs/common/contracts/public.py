@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from common.contracts import Timestamp, Wire
 from common.contracts.job import Encoding, OfferedProcessor
+from common.contracts.upload import without_gaps
 
 JobStatus = Literal[
     "CREATED",
@@ -189,7 +190,7 @@ class UploadedPart(Wire):
 class UploadComplete(Wire):
     """Everything was sent. `parts`, where the store needs them: from 1, sorted, without a gap."""
 
-    parts: list[UploadedPart] = Field(default_factory=list, max_length=10_000)
+    parts: Annotated[list[UploadedPart], AfterValidator(without_gaps)] = Field(default_factory=list, max_length=10_000)
 
 
 class BatchItem(JobView):

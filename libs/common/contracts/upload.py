@@ -4,9 +4,10 @@ Front keeps the facts of each upload and says them again with every question, th
 database on any store (docs/decisions/0011-uploads.md).
 """
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from common.contracts import Timestamp, Wire
 
@@ -93,6 +94,20 @@ class UploadPlans(Wire):
     items: list[UploadPlan]
 
 
+class _Numbered(Protocol):
+    number: int
+
+
+Parts = TypeVar("Parts", bound=Sequence[_Numbered])
+
+
+def without_gaps(parts: Parts) -> Parts:
+    """For pydantic: the parts as they are. Raises `ValueError` unless they are sorted, from 1, without a gap."""
+    if any(part.number != number for number, part in enumerate(parts, 1)):
+        raise ValueError("parts are sorted by their numbers, which begin at 1 and have no gap")
+    return parts
+
+
 class CompletedPart(Wire):
     """A part that the client has sent, and the `ETag` it was answered with, as it was."""
 
@@ -107,13 +122,9 @@ class CompleteUpload(Wire):
     """
 
     facts: UploadFacts
-    parts: list[CompletedPart] = Field(default_factory=list, max_length=MAX_PARTS)
-
-    @model_validator(mode="after")
-    def _without_gaps(self) -> Self:
-        if any(part.number != number for number, part in enumerate(self.parts, 1)):
-            raise ValueError("parts are sorted by their numbers, which begin at 1 and have no gap")
-        return self
+    parts: Annotated[list[CompletedPart], AfterValidator(without_gaps)] = Field(
+        default_factory=list, max_length=MAX_PARTS
+    )
 
 
 class UploadStatus(Wire):

@@ -36,6 +36,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from common.contracts.blob import BlobLabels
 from common.errors import Problem, StorageFull
 from services.blob.adapters.folder import Disk, Folder, as_problem
 from services.blob.adapters.footer import FOOTER_BYTES, Footer
@@ -72,7 +73,9 @@ class FilesystemBlobStore:
         self._min_free_bytes = min_free_bytes
 
     @asynccontextmanager
-    async def stage(self, blob_id: str, size: int | None) -> AsyncIterator[StagedBlob]:
+    async def stage(
+        self, blob_id: str, size: int | None, labels: BlobLabels | None = None
+    ) -> AsyncIterator[StagedBlob]:
         self.check_room((size or 0) + FOOTER_BYTES)
         staged = _StagedFile(self, self.folder, HashBeside(self.executor), blob_id)
         try:

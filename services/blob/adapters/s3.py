@@ -33,12 +33,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from aiobotocore.session import AioSession
+import aioboto3
 
+from common.contracts.blob import BlobLabels
 from common.errors import NotFound, StorageFull, Unavailable
 from common.logging import get_logger
 from services.blob.adapters.footer import FOOTER_BYTES
 from services.blob.adapters.s3_bucket import Bucket, S3Options, calling, open_bucket
+from services.blob.adapters.s3_labels import stored
 from services.blob.adapters.s3_read import BLOBS, TAIL_BYTES, OpenObject, Tail, closed_on_failure, read_tail
 from services.blob.adapters.s3_write import StagedObject
 from services.blob.ports import CorruptBlob, ListedBlob, OpenBlob, StagedBlob, StoredBlob
@@ -55,7 +57,7 @@ log = get_logger()
 
 @asynccontextmanager
 async def open_s3_store(
-    options: S3Options, *, max_blob_bytes: int, session: AioSession | None = None
+    options: S3Options, *, max_blob_bytes: int, session: aioboto3.Session | None = None
 ) -> AsyncIterator["S3BlobStore"]:
     """The store in a bucket that exists. `max_blob_bytes` is the longest blob whose size isn't declared."""
     with ThreadPoolExecutor(THREADS, "blob") as executor:
@@ -72,9 +74,12 @@ class S3BlobStore:
         self._max_blob_bytes = max_blob_bytes
 
     @asynccontextmanager
-    async def stage(self, blob_id: str, size: int | None) -> AsyncIterator[StagedBlob]:
+    async def stage(
+        self, blob_id: str, size: int | None, labels: BlobLabels | None = None
+    ) -> AsyncIterator[StagedBlob]:
         part_bytes = part_size(self._max_blob_bytes if size is None else size)
-        staged = StagedObject(self.bucket, self.executor, blob_id, part_bytes)
+        metadata = stored(labels, datetime.now(UTC)) if labels else {}
+        staged = StagedObject(self.bucket, self.executor, blob_id, part_bytes, metadata)
         try:
             yield staged
         finally:

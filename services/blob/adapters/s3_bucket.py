@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
+import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from common.errors import NotFound, StorageFull, Unavailable
@@ -74,7 +74,7 @@ class Bucket:
 
 @asynccontextmanager
 async def open_client(
-    options: S3Options, endpoint: str | None, session: AioSession | None = None
+    options: S3Options, endpoint: str | None, session: aioboto3.Session | None = None
 ) -> AsyncIterator["S3Client"]:
     """A client for `endpoint`, or for AWS itself when that is None. `session` brings its own credentials."""
     config = AioConfig(
@@ -88,14 +88,14 @@ async def open_client(
         read_timeout=30,
         max_pool_connections=CONNECTIONS,
     )
-    async with (session or get_session()).create_client(
+    async with (session or aioboto3.Session()).client(
         "s3", endpoint_url=endpoint, region_name=options.region, config=config
     ) as client:
         yield client
 
 
 @asynccontextmanager
-async def open_bucket(options: S3Options, session: AioSession | None = None) -> AsyncIterator[Bucket]:
+async def open_bucket(options: S3Options, session: aioboto3.Session | None = None) -> AsyncIterator[Bucket]:
     """The bucket as blob itself uses it."""
     async with open_client(options, options.endpoint, session) as client:
         yield Bucket(client, options.bucket, options.encryption())

@@ -9,19 +9,17 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from common.contracts.upload import UploadFacts
 from common.errors import NotFound
 from services.blob.adapters.hashing import HashBeside
 from services.blob.adapters.s3_bucket import Bucket, PreconditionFailed, calling
+from services.blob.adapters.s3_labels import labels, stored
 from services.blob.adapters.s3_read import READ_BYTES
 from services.blob.adapters.s3_write import StagedObject
 from services.blob.domain.uploads import is_single, part, part_count, part_size
 
 UPLOADS = "uploads/"
-# S3 takes 2 KB of metadata for each object, its names included.
-MAX_LABEL_BYTES = 450
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +30,6 @@ class Incoming:
     size: int
     state: str
     sent_at: datetime
-
-
-def labels(facts: UploadFacts) -> dict[str, str]:
-    """Who sent it, and what it was said to be, as metadata: percent-encoded, and cut where it is too long."""
-    told = {"tenant": facts.tenant, "subject": facts.subject, "name": facts.name, "media-type": facts.media_type}
-    return {key: _label(value) for key, value in told.items()}
-
-
-def _label(text: str) -> str:
-    label = ""
-    for character in text:
-        encoded = quote(character, safe="", errors="replace")
-        if len(label) + len(encoded) > MAX_LABEL_BYTES:
-            break
-        label += encoded
-    return label
 
 
 class IncomingObjects:
@@ -62,6 +44,11 @@ class IncomingObjects:
         async with calling():
             head = await self._bucket.client.head_object(**self._where(upload_id))
         state = head.get("Metadata", {}).get("state", "")
+        if not head["ContentLength"] and not state:
+            # SeaweedFS 4.48 keeps this of a request that broke off before its first byte. The next one needs the key.
+            async with calling():
+                await self._bucket.client.delete_object(**self._where(upload_id), IfMatch=head["ETag"])
+            raise NotFound
         return Incoming(head["ETag"], head["ContentLength"], state, head["LastModified"])
 
     async def find_multipart(self, upload_id: str) -> str:
@@ -124,7 +111,7 @@ class IncomingObjects:
     async def make_blob(self, facts: UploadFacts, incoming: Incoming, sha256: bytes) -> None:
         """The verified bytes become the blob. Raises `NotFound` when they are others now, and `AlreadyExists`."""
         each = part_size(facts.size)
-        staged = StagedObject(self._bucket, self._executor, facts.id, each, self._metadata(facts, incoming))
+        staged = StagedObject(self._bucket, self._executor, facts.id, each, stored(facts, incoming.sent_at))
         try:
             if is_single(facts.size):
                 async for chunk in self._read(facts.id, incoming):
@@ -170,7 +157,8 @@ class IncomingObjects:
                 answer = await self._bucket.client.get_object(**self._where(upload_id), IfMatch=incoming.etag)
         except PreconditionFailed:
             raise NotFound from None
-        async with answer["Body"] as body:
+        body = answer["Body"]
+        async with body:  # `as` would give the response below, whose `read` has no length
             while True:
                 async with calling():
                     chunk = await body.read(READ_BYTES)
@@ -180,9 +168,6 @@ class IncomingObjects:
 
     def _where(self, upload_id: str) -> Any:
         return {"Bucket": self._bucket.name, "Key": UPLOADS + upload_id}
-
-    def _metadata(self, facts: UploadFacts, incoming: Incoming) -> dict[str, str]:
-        return {**labels(facts), "uploaded": incoming.sent_at.isoformat(timespec="seconds")}
 
 
 def _chosen(etags: Mapping[str, datetime], told: str | None) -> str | None:

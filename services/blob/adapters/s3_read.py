@@ -46,7 +46,8 @@ async def read_tail(bucket: Bucket, blob_id: str, data_bytes: int = 0) -> Tail:
             answer = await bucket.client.get_object(
                 Bucket=bucket.name, Key=BLOBS + blob_id, Range=f"bytes=-{data_bytes + FOOTER_BYTES}"
             )
-            async with answer["Body"] as body:
+            body = answer["Body"]
+            async with body:  # `as` would give the response below, which doesn't check the length
                 fetched = await body.read()
     except PreconditionFailed:  # an empty object has no last bytes
         raise CorruptBlob("The object is empty.") from None

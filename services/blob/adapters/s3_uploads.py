@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from aiobotocore.session import AioSession
+import aioboto3
 
 from common.contracts.upload import (
     CompletedPart,
@@ -41,7 +41,8 @@ from common.errors import AlreadyExists, Invalid, NotFound, Unavailable
 from common.loops import attempt, stop
 from services.blob.adapters.s3 import S3BlobStore
 from services.blob.adapters.s3_bucket import S3Options, open_client
-from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects, labels
+from services.blob.adapters.s3_incoming import UPLOADS, IncomingObjects
+from services.blob.adapters.s3_labels import labels
 from services.blob.domain.uploads import is_single, part_count, part_size, parts_from
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ NOTHING_TOLD: Mapping[int, str] = MappingProxyType({})
 
 @asynccontextmanager
 async def open_s3_uploads(
-    store: S3BlobStore, options: S3Options, session: AioSession | None = None
+    store: S3BlobStore, options: S3Options, session: aioboto3.Session | None = None
 ) -> AsyncIterator["S3Uploads"]:
     """The uploads beside the blobs of `store`, with URLs at the public endpoint."""
     async with open_client(options, options.public_endpoint or options.endpoint, session) as signer:

@@ -1,46 +1,13 @@
-"""Bodies as they come in and go out, never held whole."""
+"""Blobs as they go out, never held whole."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
-from fastapi import Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from common.errors import Malformed
 from common.logging import get_logger
 from services.blob.domain.digests import entity_tag, repr_digest
 from services.blob.ports import CorruptBlob, OpenBlob, StoredBlob
 
 log = get_logger()
-
-
-async def request_body(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
-    """The bytes as they arrive. Raises `Malformed` when the client goes away or sends nothing for `stall_seconds`."""
-    stream = request.stream()
-    try:
-        while True:
-            # Around each chunk, and not around the loop: a store that is slow is no fault of the client's.
-            async with asyncio.timeout(stall_seconds):
-                chunk = await anext(stream)
-            yield chunk
-    except StopAsyncIteration:
-        return
-    except ClientDisconnect:
-        raise Malformed("The body broke off.") from None
-    except TimeoutError:
-        raise Malformed("The body stalled.") from None
-
-
-def declared_size(request: Request) -> int | None:
-    """What `Content-Length` says, if it is there. Raises `Malformed`."""
-    header = request.headers.get("content-length")
-    if header is None:
-        return None
-    if not (header.isascii() and header.isdigit() and len(header) < 20):
-        raise Malformed("Content-Length isn't a number of bytes.")
-    return int(header)
 
 
 def describing_headers(blob: StoredBlob) -> dict[str, str]:

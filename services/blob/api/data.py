@@ -8,8 +8,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import Forbidden
+from common.web.bodies import declared_size, stream
 from services.blob.api.access import SignedUrl
-from services.blob.api.bodies import declared_size, request_body
 from services.blob.domain.digests import parse_content_digest
 from services.blob.domain.grants import Grant, GrantSigner
 from services.blob.ports import DataPlane
@@ -29,7 +29,7 @@ def data_routes(plane: DataPlane, signer: GrantSigner, *, stall_seconds: float) 
         if declared_size(request) not in (None, grant.size):
             raise Forbidden("The body hasn't the size that the URL asks for.")
         sha256 = parse_content_digest(request.headers.get("content-digest"))
-        etag = await plane.receive(grant, request_body(request, stall_seconds), sha256)
+        etag = await plane.receive(grant, stream(request, stall_seconds), sha256)
         return Response(headers={"ETag": etag})
 
     router.add_api_route(f"{PREFIX}{{token}}", receive, methods=METHODS, summary="Send a file")

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from common.contracts.blob import BlobInfo, BlobList, BlobListItem
+from common.contracts.blob import LABELS_HEADER, BlobInfo, BlobLabels, BlobList, BlobListItem
+from common.errors import Malformed
 from common.ids import new_id
 from common.web.access import callers
+from common.web.bodies import declared_size, stream
 from services.blob import use_cases
-from services.blob.api.bodies import BlobResponse, declared_size, describing_headers, request_body
+from services.blob.api.bodies import BlobResponse, describing_headers
 from services.blob.domain import ids
 from services.blob.domain.digests import entity_tag, parse_content_digest
 from services.blob.domain.ranges import parse_range
@@ -27,10 +29,11 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
         written = await use_cases.write(
             store,
             blob_id,
-            request_body(request, stall_seconds),
+            stream(request, stall_seconds),
             size=declared_size(request),
             sha256=parse_content_digest(request.headers.get("content-digest")),
             max_bytes=max_blob_bytes,
+            labels=_labels(request),
         )
         info = BlobInfo(id=written.id, size=written.size, sha256=written.sha256)
         return Response(info.to_wire(), 201 if written.created else 200, media_type="application/json")
@@ -75,3 +78,11 @@ def blob_routes(store: BlobStore, *, max_blob_bytes: int, stall_seconds: float) 
         return Response(BlobList(items=items, next=following).to_wire(), media_type="application/json")
 
     return router
+
+
+def _labels(request: Request) -> BlobLabels | None:
+    header = request.headers.get(LABELS_HEADER)
+    try:
+        return None if header is None else BlobLabels.from_header(header)
+    except ValueError:
+        raise Malformed(f"{LABELS_HEADER} can't be read.") from None

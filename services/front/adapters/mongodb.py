@@ -285,7 +285,7 @@ def job_of(document: Document) -> Job:
         error=JobError(**error) if error else None,
         history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
         batch_id=document.get("batchId"),
-        upload=Upload(upload["sha256"], upload["expiresAt"]) if upload else None,
+        upload=Upload(upload["sha256"], upload["expiresAt"], upload["bitsPerSecond"]) if upload else None,
         held=document.get("held", False),
         retention=Retention(retention["seconds"], retention["untilRead"]) if retention else DEFAULT,
         expires_at=expires_at,

@@ -150,6 +150,7 @@ def _insert(upload: NewUpload) -> UpdateOne:
                 "upload": {
                     "sha256": literal(upload.sha256),
                     "expiresAt": seconds_from_now(upload.expires_seconds),
+                    "bitsPerSecond": upload.bits_per_second,
                 },
                 "uploadDueAt": seconds_from_now(FIRST_LOOK_SECONDS),
                 "uploadLooks": 0,

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from common.contracts.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
@@ -11,13 +11,16 @@ from common.errors import Malformed
 from common.ids import is_job_id
 from services.front.api import docs
 from services.front.api.access import TokenOwner
-from services.front.api.jobs import checked_id
+from services.front.api.bodies import held_json
+from services.front.api.jobs import Create, checked_id
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
 from services.front.use_cases.batch import Batches
 from services.front.use_cases.read import Seen
 from services.front.use_cases.upload import Uploads
 
 MAX_PAGE = 200
+# A thousand files with the longest names, or the entity tags of ten thousand parts, and as much again.
+MAX_JSON_BYTES = 8 * 1024 * 1024
 
 router = APIRouter(prefix=PREFIX, tags=["batch"])
 
@@ -41,15 +44,17 @@ TheUploads = Annotated[Uploads, Depends(_uploads)]
     status_code=201,
     response_model=BatchView,
     responses=docs.problems(400, 401, 413, 415, 422, 502, 503, 507),
+    openapi_extra=docs.json_body("BatchRequest"),
     summary="Create jobs for files that you upload",
 )
-async def create_batch(owner: TokenOwner, batches: TheBatches, body: BatchRequest) -> Response:
+async def create_batch(request: Request, owner: TokenOwner, batches: TheBatches, create: Create) -> Response:
     """Announce 1-1,000 files. The answer has a job for each, and the URLs to send the files to, straight to the store.
 
     At most 1,000 URLs are in one answer; the others come from the job's `upload`. The size is exact: a byte more or
     less is refused.
     """
-    seen = await batches.create(owner, body)
+    async with held_json(request, create, BatchRequest, MAX_JSON_BYTES) as body:
+        seen = await batches.create(owner, body)
     headers = {"Location": f"{PREFIX}/batch/{seen.batch.id}"}
     return Response(batch_view(seen).to_wire(), 201, headers, "application/json")
 
@@ -98,15 +103,17 @@ async def get_upload(
     response_model=JobStatusView,
     responses={
         202: {"model": JobStatusView, "description": "All is there, and is being verified."},
-        **docs.problems(400, 401, 404, 409, 422, 503),
+        **docs.problems(400, 401, 404, 409, 413, 415, 422, 503),
     },
+    openapi_extra=docs.json_body("UploadComplete", required=False),
     summary="Say that the file was sent",
 )
 async def complete_upload(
-    owner: TokenOwner, uploads: TheUploads, job_id: str, body: Annotated[UploadComplete | None, Body()] = None
+    request: Request, owner: TokenOwner, uploads: TheUploads, create: Create, job_id: str
 ) -> Response:
     """Not needed, only faster: a finished upload is found in any case."""
-    parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts] if body else []
+    async with held_json(request, create, UploadComplete, MAX_JSON_BYTES, nothing=b"{}") as body:
+        parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts]
     job, verifying = await uploads.complete(owner, checked_id(job_id), parts)
     view = status_view(Seen(job))
     if verifying:

@@ -1,51 +1,49 @@
 """Bodies as they arrive: streamed, bounded, never spooled."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from common.contracts import Wire
 from common.errors import Invalid, Malformed, TooLarge
+from common.web import bodies
 from common.web.problems import pointer
+from services.front.use_cases.create import CreateJob
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 FILE_FIELD = "file"
 
+Body = TypeVar("Body", bound=Wire)
 
-async def stream(request: Request) -> AsyncIterator[bytes]:
-    """The raw body. Raises `Malformed` when the client breaks off, so that a part never passes for the whole, and when
-    it sends nothing for the application's `stall_seconds`.
+
+def stream(request: Request) -> AsyncIterator[bytes]:
+    """The raw body, from a client that stalls for no longer than the application's `stall_seconds`."""
+    stall_seconds: float = request.app.state.stall_seconds
+    return bodies.stream(request, stall_seconds)
+
+
+@asynccontextmanager
+async def held_json(
+    request: Request, create: CreateJob, model: type[Body], limit: int, nothing: bytes = b""
+) -> AsyncIterator[Body]:
+    """A JSON body, counted among those that this front holds; `nothing` is what stands for an empty one. Raises
+    `TooLarge`, `Malformed`, `Invalid`, `UnsupportedMediaType`, and `Unavailable` when there are too many.
     """
     stall_seconds: float = request.app.state.stall_seconds
-    chunks = request.stream()
+    held = min(limit, bodies.declared_size(request) or limit)
+    create.hold(held)
     try:
-        while True:
-            # Around each chunk, and not around the loop: a blob that is slow is no fault of the client's.
-            async with asyncio.timeout(stall_seconds):
-                chunk = await anext(chunks)
-            if chunk:
-                yield chunk
-    except StopAsyncIteration:
-        return
-    except ClientDisconnect:
-        raise Malformed("The body is shorter than declared.") from None
-    except TimeoutError:
-        # Closed even when what is missing is short: whoever drips would keep the connection for ever.
-        raise Malformed("The body stalled.", headers={"Connection": "close"}) from None
-
-
-async def read(request: Request, limit: int) -> bytes:
-    """The whole of a small body. Raises `TooLarge` at the limit."""
-    chunks, size = [], 0
-    async for chunk in stream(request):
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        content = await bodies.read(request, limit, stall_seconds)
+        if content:
+            bodies.check_is_json(request)
+        yield await bodies.parse(content or nothing, model)
+    finally:
+        create.let_go(held)
 
 
 @dataclass(frozen=True, slots=True)

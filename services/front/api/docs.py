@@ -5,17 +5,35 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from common.contracts.job import Encoding
-from common.contracts.public import RETENTION_PATTERN, FaultPointer, JobRequest, ProblemView
+from common.contracts.public import (
+    RETENTION_PATTERN,
+    BatchFile,
+    BatchRequest,
+    FaultPointer,
+    JobRequest,
+    ProblemView,
+    UploadComplete,
+    UploadedPart,
+)
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+_REF = "#/components/schemas/{model}"
+# Those that no route's signature names: refusals, and bodies that are read by `bodies.py`.
+_MODELS = (ProblemView, FaultPointer, BatchRequest, BatchFile, UploadComplete, UploadedPart)
 _EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` for a route: each status, with the types of problem that it can mean."""
     return {status: _response(status) for status in statuses}
+
+
+def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
+    """`openapi_extra` for a route whose body is one of `_MODELS`."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def install(app: FastAPI) -> None:
@@ -28,8 +46,8 @@ def install(app: FastAPI) -> None:
             schemas = schema["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
-            for model in (ProblemView, FaultPointer):
-                schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            for model in _MODELS:
+                schemas[model.__name__] = model.model_json_schema(ref_template=_REF)
                 schemas[model.__name__].pop("$defs", None)
             for operations in schema["paths"].values():
                 for operation in operations.values():

@@ -1,17 +1,14 @@
 """The public routes of a job."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import ValidationError
-from pydantic_core import from_json
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView, RetentionText
-from common.errors import Malformed, NotFound, TooLarge, UnsupportedMediaType
+from common.errors import NotFound, TooLarge, UnsupportedMediaType
 from common.ids import is_job_id
-from common.web.problems import invalid
+from common.web import bodies as common_bodies
 from services.front.api import bodies, docs
 from services.front.api.access import TokenOwner
 from services.front.api.headers import sha256_digest, wait_seconds
@@ -23,7 +20,6 @@ from services.front.ports import Blobs
 from services.front.use_cases.create import CreateJob
 from services.front.use_cases.read import ReadJob, Seen
 
-SMALL_BODY_BYTES = 64 * 1024
 # Query parameters and form fields that are the job's own; every other one is the processor's.
 OF_THE_JOB = ("processor", "name", "retention")
 
@@ -125,33 +121,13 @@ async def _from_json(request: Request, owner: Owner, create: CreateJob, size: in
     held = limit if size is None else size
     create.hold(held)
     try:
-        body = await bodies.read(request, limit)
-        parse = _parsed if len(body) <= SMALL_BODY_BYTES else _parsed_in_thread
-        job, task = await create.from_json(owner, await parse(body))
+        body = await common_bodies.read(request, limit, request.app.state.stall_seconds)
+        job, task = await create.from_json(owner, await common_bodies.parse(body, JobRequest))
     except BaseException:
         create.let_go(held)
         raise
     task.add_done_callback(lambda _: create.let_go(held))
     return job
-
-
-async def _parsed(body: bytes) -> JobRequest:
-    return _parse(body)
-
-
-async def _parsed_in_thread(body: bytes) -> JobRequest:
-    return await run_in_threadpool(_parse, body)
-
-
-def _parse(body: bytes) -> JobRequest:
-    try:
-        document: Any = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise Malformed("The body isn't valid JSON.") from None
-    try:
-        return JobRequest.model_validate(document, by_name=False, by_alias=True)
-    except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
 
 
 @router.get(

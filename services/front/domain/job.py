@@ -85,10 +85,13 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that is uploaded straight to the store: the digest it was announced with, and when the URLs expire."""
+    """A file that is uploaded straight to the store: the digest it was announced with, when the URLs expire, and how
+    fast its owner's line is.
+    """
 
     sha256: str | None
     expires_at: datetime
+    bits_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class NewUpload:
     batch_id: str
     sha256: str | None
     expires_seconds: float
+    bits_per_second: float
     held: bool
 
 

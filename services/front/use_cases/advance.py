@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from common.contracts.blob import BlobLabels
 from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
 from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge
 from common.ids import input_blob_id
@@ -49,7 +50,7 @@ class Advance:
         content = await self._inline.get(job.id)
         if content is not None:
             try:
-                blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content))
+                blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content), labels=_labels_of(job))
             except _DEFINITE_REFUSALS as refusal:
                 await self.finish(job, Transition.not_stored(_refused(refusal)))
                 return None
@@ -129,3 +130,8 @@ def _run_of(job: Job) -> RunSubmit:
     return RunSubmit(
         id=job.id, inputs=[blob], processor=job.processor, params=dict(job.params), tenant=job.owner.tenant
     )
+
+
+def _labels_of(job: Job) -> BlobLabels:
+    owner = job.owner
+    return BlobLabels(tenant=owner.tenant, subject=owner.subject, name=job.name, media_type=job.mimetype)

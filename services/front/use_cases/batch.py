@@ -155,6 +155,6 @@ class Batches:
                 encoding=file.encoding,
             )
             seconds = upload_seconds(file.size, before, speed, self._most_seconds)
-            uploads.append(NewUpload(job, batch.id, file.sha256, seconds, batch.held))
+            uploads.append(NewUpload(job, batch.id, file.sha256, seconds, speed, batch.held))
             before += file.size
         return uploads

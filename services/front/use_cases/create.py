@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.contracts.blob import BlobLabels
 from common.contracts.job import Encoding
 from common.contracts.public import JobRequest
 from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
@@ -129,7 +130,10 @@ class CreateJob:
         if size is not None and size > order.max_bytes:
             raise self._too_large(order.max_bytes)
         job_id = new_id()
-        blob = await self._blobs.put(input_blob_id(job_id), self._inspected(body, order), size=size, sha256=sha256)
+        labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=order.name, media_type=order.mimetype)
+        blob = await self._blobs.put(
+            input_blob_id(job_id), self._inspected(body, order), size=size, sha256=sha256, labels=labels
+        )
         new = _new_job(job_id, owner, order, blob.size, blob.sha256)
         job = await self._jobs.insert_stored(new, self._lease_seconds)
         self._background.carry_on(job)

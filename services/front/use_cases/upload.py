@@ -35,7 +35,6 @@ class Uploads:
         blobs: Blobs,
         advance: Advance,
         *,
-        link_bits_per_second: float,
         most_seconds: float,
         grace_seconds: float,
         lease_seconds: float,
@@ -44,7 +43,6 @@ class Uploads:
         self._batches = batches
         self._blobs = blobs
         self._advance = advance
-        self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
         self._grace = timedelta(seconds=grace_seconds)
         self._lease_seconds = lease_seconds
@@ -55,9 +53,11 @@ class Uploads:
         when the job doesn't wait for an upload.
         """
         job = authorise(await self._jobs.find(job_id), owner)
-        seconds = upload_seconds(job.size, 0, self._link_bits_per_second, self._most_seconds)
+        if job.upload is None:
+            raise Conflict("This job doesn't wait for an upload.")
+        seconds = upload_seconds(job.size, 0, job.upload.bits_per_second, self._most_seconds)
         waiting = await self._batches.extend_upload(job_id, seconds, LONGEST_SECONDS)
-        if waiting is None or waiting.upload is None:
+        if waiting is None or waiting.upload is None:  # not any more
             raise Conflict("This job doesn't wait for an upload.")
         left = int((waiting.upload.expires_at - await self._jobs.now()).total_seconds())
         request = UploadRequest(facts=facts_of(waiting), from_part=from_part, expires_in=max(1, left))
