@@ -33,6 +33,7 @@ from services.front.ports import Blobs, Runs
 from services.front.settings import Settings
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.batch import Batches
+from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
 from services.front.use_cases.read import ReadJob, TakeReports
@@ -169,6 +170,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.stall_seconds = settings.stall_seconds
         public.state.create = create
         public.state.read = read
+        public.state.cancel = CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
         public.state.batches = announce
         public.state.uploads = core.uploads
         public.state.blobs = core.blobs

@@ -27,6 +27,7 @@ class _Entry:
     upload_due_at: datetime | None = None
     looks: int = 0
     retire_at: datetime | None = None
+    cancel_due_at: datetime | None = None
     read_outputs: set[int] = field(default_factory=set)
 
 
@@ -67,6 +68,7 @@ class MemoryJobStore:
             sha256=new.sha256,
             encoding=new.encoding,
             history=tuple((status, now) for status in history),
+            deadline_seconds=new.deadline_seconds,
             retention=new.retention,
             expires_at=self._after(new.retention.seconds),
         )
@@ -84,18 +86,23 @@ class MemoryJobStore:
         entry = self._entries.get(job_id)
         if entry is None or entry.job.status not in transition.sources:
             return False
+        if transition.by_front_alone and not entry.job.is_fronts_alone:
+            return False
         now, target = self.clock.now, transition.target
         entry.job = replace(
             entry.job,
             **transition.fields,
             status=target,
             updated_at=now,
+            phase=None,
             history=(*entry.job.history, (target, now)),
         )
         entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
         entry.upload_due_at = None
         if target.is_final:
-            entry.job = replace(entry.job, expires_at=self._after(entry.job.retention.seconds))
+            expires_at = self._after(entry.job.retention.seconds)
+            entry.job = replace(entry.job, expires_at=expires_at, cancel_requested=False)
+            entry.cancel_due_at = None
             entry.retire_at = now
         return True
 
@@ -115,6 +122,21 @@ class MemoryJobStore:
         for entry in lapsed:
             entry.lease_until = self._after(lease_seconds)
         return [entry.job for entry in lapsed]
+
+    async def request_cancel(self, job_id: str, again_seconds: float) -> Job | None:
+        entry = self._entries.get(job_id)
+        if entry is None or entry.job.status.is_final:
+            return None
+        entry.job = replace(entry.job, cancel_requested=True)
+        entry.cancel_due_at = entry.cancel_due_at or self._after(again_seconds)
+        return entry.job
+
+    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+        now = self.clock.now
+        due = [e for e in self._entries.values() if e.cancel_due_at is not None and e.cancel_due_at <= now][:limit]
+        for entry in due:
+            entry.cancel_due_at = self._after(again_seconds)
+        return [entry.job for entry in due]
 
     async def now(self) -> datetime:
         return self.clock.now
@@ -154,6 +176,7 @@ class MemoryBatchStore:
                 created_at=now,
                 updated_at=now,
                 history=((Status.CREATED, now),),
+                deadline_seconds=new.job.deadline_seconds,
                 batch_id=new.batch_id,
                 upload=Upload(new.sha256, self._after(new.expires_seconds)),
                 held=new.held,

@@ -31,6 +31,7 @@ from deploy.local.mongod import free_port
 from services.blob import app as blob_app
 from services.blob.settings import Settings as BlobSettings
 from services.front import app as front_app
+from services.front.domain.job import Status
 from services.front.settings import Settings as FrontSettings
 from services.front.use_cases.recover import Recover
 from services.front.use_cases.sweep import Sweep
@@ -137,7 +138,7 @@ class Platform:
                 answer = await client.get(f"/api/v1/job/{job_id}/status", headers={"Prefer": "wait=10"})
                 answer.raise_for_status()
                 status: dict[str, Any] = answer.json()
-                if status["status"].startswith("EXECUTION_") or status["status"].endswith("_ERROR"):
+                if Status(status["status"]).is_final:
                     return status
 
 

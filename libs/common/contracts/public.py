@@ -85,12 +85,16 @@ class ErrorView(Wire):
 class JobStatusView(Wire):
     """A job's state. `stale` is there when job could not be asked, so that this is the last known state.
 
-    `encoding` is there when the file came compressed; `size` is that of the bytes as they came.
+    `encoding` is there when the file came compressed; `size` is that of the bytes as they came. What isn't known, or
+    says nothing in this state, is left out.
     """
 
     id: str
     status: JobStatus
     stale: bool | None = None
+    cancel_requested: bool | None = Field(
+        None, description="There while the job is being cancelled; a final job shows how it ended."
+    )
     name: str
     mimetype: str
     encoding: Encoding | None = None
@@ -98,8 +102,20 @@ class JobStatusView(Wire):
     processor: str
     params: dict[str, Any]
     batch_id: str | None = None
-    phase: str | None = None
-    attempt: int | None = None
+    phase: str | None = Field(
+        None,
+        description="What is done now: `VERIFYING` an upload, `QUEUED`, `waiting-for-processor` while nothing that "
+        "runs can take it, `CLAIMED`, then what its processor does, such as `DOWNLOADING`, `RUNNING`, `UPLOADING`.",
+    )
+    progress: float | None = Field(None, description="How much of the work is done, from 0 to 1.")
+    attempt: int | None = Field(None, description="Which attempt this is, or was, from 1.")
+    queue_position: int | None = Field(
+        None, description="An estimate, and no promise: how many jobs start before this one does."
+    )
+    created_at: Timestamp
+    updated_at: Timestamp = Field(description="When `status` last changed.")
+    started_at: Timestamp | None = Field(None, description="When work on it began.")
+    ended_at: Timestamp | None = Field(None, description="When it became final.")
     outputs: list[OutputView]
     error: ErrorView | None = None
 
@@ -115,8 +131,6 @@ class JobView(JobStatusView):
     """The whole job."""
 
     history: list[StateView]
-    created_at: Timestamp
-    updated_at: Timestamp
     expires_at: Timestamp | None = Field(
         None, description="When its bytes are deleted. Of a job that isn't final: the earliest that this can be."
     )

@@ -20,6 +20,7 @@ from services.front.api.views import PREFIX, job_href, job_view, status_view
 from services.front.domain import media
 from services.front.domain.job import Job, Owner
 from services.front.ports import Blobs
+from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.create import CreateJob
 from services.front.use_cases.read import ReadJob, Seen
 
@@ -38,6 +39,11 @@ async def _create(request: Request) -> CreateJob:
 async def _read(request: Request) -> ReadJob:
     read: ReadJob = request.app.state.read
     return read
+
+
+async def _cancel(request: Request) -> CancelJob:
+    cancel: CancelJob = request.app.state.cancel
+    return cancel
 
 
 async def _blobs(request: Request) -> Blobs:
@@ -180,6 +186,23 @@ async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: st
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
     seen: Seen = await read.wait(owner, checked_id(job_id), seconds)
     return Response(status_view(seen).to_wire(), 200, headers, "application/json")
+
+
+@router.post(
+    "/job/{job_id}/cancel",
+    response_model=JobStatusView,
+    responses={
+        202: {"model": JobStatusView, "description": "It is being cancelled; its state as it is now."},
+        **docs.problems(401, 404, 503),
+    },
+    summary="Cancel the job",
+)
+async def cancel_job(owner: TokenOwner, cancel: Annotated[CancelJob, Depends(_cancel)], job_id: str) -> Response:
+    """End a job that has not ended: work on it is stopped, and its bytes are deleted. Of one that has ended it changes
+    nothing, and the answer tells how it ended. May be repeated.
+    """
+    seen = await cancel(owner, checked_id(job_id))
+    return Response(status_view(seen).to_wire(), 200 if seen.job.status.is_final else 202, None, "application/json")
 
 
 @router.get(

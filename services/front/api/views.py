@@ -69,8 +69,6 @@ def _job_fields(seen: Seen) -> Any:
     return {
         **_status_fields(seen),
         "history": [StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
-        "created_at": seen.job.created_at,
-        "updated_at": seen.job.updated_at,
         "expires_at": seen.job.expires_at,
         "bytes_deleted": seen.job.bytes_deleted or None,
     }
@@ -82,6 +80,7 @@ def _status_fields(seen: Seen) -> Any:
         "id": job.id,
         "status": job.status.value,
         "stale": seen.stale or None,
+        "cancel_requested": job.cancel_requested or None,
         "name": job.name,
         "mimetype": job.mimetype,
         "encoding": job.encoding,
@@ -90,7 +89,13 @@ def _status_fields(seen: Seen) -> Any:
         "params": dict(job.params),
         "batch_id": job.batch_id,
         "phase": job.phase,
+        "progress": job.progress,
         "attempt": job.attempt,
+        "queue_position": job.queue_position,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
         "outputs": [
             OutputView.model_construct(
                 name=output.name,

@@ -40,7 +40,9 @@ class Advance:
             if stored is None:
                 return
             job = stored
-        if job.status is Status.STORED:
+        if job.cancel_requested:
+            await self.cancel(job)
+        elif job.status is Status.STORED:
             await self._submit(job)
         elif job.status is Status.SUBMITTED:
             await self.ask(job)
@@ -61,9 +63,12 @@ class Advance:
                 return None
             blob = found
         won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
+        stored = await self._jobs.find(job.id)
         if won:
             await self._inline.delete([job.id])
-        return await self._jobs.find(job.id)
+        elif stored is None or (stored.status.is_final and stored.sha256 is None):
+            await self._blobs.delete(blob.id)  # its owner has cancelled it while it was on its way
+        return stored
 
     async def _submit(self, job: Job) -> None:
         try:
@@ -81,16 +86,24 @@ class Advance:
         else:
             await self.settle(job, run)
 
+    async def cancel(self, job: Job) -> None:
+        """Have job cancel the run, and apply its verdict: an end that came first stands."""
+        await self.settle(job, await self._runs.cancel(job.id))
+
     async def settle(self, job: Job, run: RunStatus) -> None:
-        """Apply what job says of a run. That job knows the run proves that it was submitted."""
+        """Apply what job says of a run. That job knows it proves that it was submitted, unless it was cancelled."""
+        if run.status is RunState.CANCELLED:
+            await self.finish(job, Transition.cancelled(run.started_at))
+            return
         if job.status is Status.STORED:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
         if run.status is RunState.SUCCESS:
             outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
-            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs))
+            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs, run.started_at))
         elif run.status is RunState.FAILED:
             error = run.error or RunError(type="internal", detail="The processor failed.")
-            await self.finish(job, Transition.failed(run.attempt, JobError(error.type, error.detail)))
+            failed = Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at)
+            await self.finish(job, failed)
 
     async def finish(self, job: Job, transition: Transition) -> None:
         """Make a job final. The one place where that is done: what has to follow the end of a job belongs here."""

@@ -106,7 +106,7 @@ class Uploads:
         async with self._slots:
             try:
                 if status.state == "OPEN" and late:
-                    await self._end(job, UPLOAD_EXPIRED)
+                    await self._advance.finish(job, Transition.not_stored(UPLOAD_EXPIRED))
                 else:
                     await self._settle(job, status)
             except Problem as problem:
@@ -114,16 +114,12 @@ class Uploads:
 
     async def _settle(self, job: Job, status: UploadStatus) -> None:
         if status.state == "MISMATCH":
-            await self._end(job, UPLOAD_MISMATCH)
+            await self._advance.finish(job, Transition.not_stored(UPLOAD_MISMATCH))
         elif status.state == "COMPLETE" and status.sha256 is not None and status.size is not None:
             await self._jobs.apply(job.id, Transition.stored(status.size, status.sha256), self._lease_seconds)
             stored = await self._jobs.find(job.id)
             if stored is not None and stored.status is Status.STORED and not stored.held:
                 await self._advance.carry_on(stored)
-
-    async def _end(self, job: Job, error: JobError) -> None:
-        await self._blobs.abort_upload(input_blob_id(job.id))
-        await self._advance.finish(job, Transition.not_stored(error))
 
     async def _forget(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -153,6 +149,6 @@ class Uploads:
 
     async def _fail(self, job: Job) -> None:
         if job.status is Status.CREATED:
-            await self._end(job, BATCH_FAILED)
+            await self._advance.finish(job, Transition.not_stored(BATCH_FAILED))
         elif job.status is Status.STORED:
             await self._advance.finish(job, Transition.not_submitted(BATCH_FAILED))
