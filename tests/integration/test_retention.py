@@ -16,7 +16,8 @@ from common.errors import Unavailable
 from common.ids import input_blob_id, new_id, output_blob_id
 from services.front import tracker
 from services.front.domain.job import NewJob, Output, Owner, Transition
-from services.front.domain.retention import DAY, Retention
+from services.front.domain.periods import DAY
+from services.front.domain.retention import Retention
 from services.front.use_cases.advance import INPUT_LOST
 from services.front.use_cases.retire import Retire
 from tests.integration.platform import Platform, eventually, open_platform, token

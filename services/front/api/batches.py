@@ -40,7 +40,7 @@ TheUploads = Annotated[Uploads, Depends(_uploads)]
     "/batch",
     status_code=201,
     response_model=BatchView,
-    responses=docs.problems(400, 401, 413, 415, 422, 502, 503, 507),
+    responses=docs.problems(400, 401, 413, 415, 422, 429, 502, 503, 507),
     summary="Create jobs for files that you upload",
 )
 async def create_batch(owner: TokenOwner, batches: TheBatches, body: BatchRequest) -> Response:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 from fastapi import FastAPI
 
 from common.contracts.job import Encoding
-from common.contracts.public import RETENTION_PATTERN, FaultPointer, JobRequest, ProblemView
+from common.contracts.public import DEADLINE_PATTERN, RETENTION_PATTERN, FaultPointer, JobRequest, ProblemView
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
 
@@ -106,6 +106,7 @@ CREATE_BODIES: dict[str, Any] = {
                         "processor": {"type": "string"},
                         "name": {"type": "string"},
                         "retention": {"type": "string", "pattern": RETENTION_PATTERN},
+                        "deadline": {"type": "string", "pattern": DEADLINE_PATTERN},
                         "file": {"type": "string", "format": "binary"},
                     },
                     "required": ["file"],

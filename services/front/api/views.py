@@ -3,14 +3,18 @@
 from typing import Any
 from urllib.parse import quote
 
+from common.contracts.job import OfferedProcessor
 from common.contracts.public import (
+    MAX_BATCH_FILES,
     BatchItem,
     BatchView,
     ErrorView,
     JobStatusView,
     JobView,
+    MediaLimitsView,
     OutputView,
     PartView,
+    ProcessorView,
     StateView,
     UploadView,
 )
@@ -18,6 +22,7 @@ from common.contracts.upload import UploadPlan
 from common.errors import TYPE_PREFIX
 from common.failures import FAILURES
 from services.front.domain.job import JobError
+from services.front.domain.limits import Limits
 from services.front.use_cases.batch import BatchSeen
 from services.front.use_cases.read import Seen
 
@@ -47,6 +52,21 @@ def upload_view(plan: UploadPlan) -> UploadView:
         parts=[PartView.model_construct(**part.model_dump()) for part in plan.parts],
         next=plan.next,
         expires_at=plan.expires_at,
+    )
+
+
+def processor_view(offer: OfferedProcessor, limits: Limits) -> ProcessorView:
+    operators, takes = limits.of(offer.name), offer.limits.max_input_bytes
+    by_media_type = {}
+    for pattern in dict.fromkeys([*offer.media_types, *operators.by_media_type]):
+        own = operators.by_media_type.get(pattern)
+        by_media_type[pattern] = MediaLimitsView(
+            max_bytes=limits.max_bytes(offer.name, pattern, takes), max_batch_files=own.max_batch_files if own else None
+        )
+    return ProcessorView(
+        **{name: getattr(offer, name) for name in OfferedProcessor.model_fields},
+        max_batch_files=min(MAX_BATCH_FILES, operators.max_batch_files or MAX_BATCH_FILES),
+        by_media_type=by_media_type,
     )
 
 
@@ -87,6 +107,7 @@ def _status_fields(seen: Seen) -> Any:
         "size": job.size,
         "processor": job.processor,
         "params": dict(job.params),
+        "deadline": job.deadline_seconds,
         "batch_id": job.batch_id,
         "phase": job.phase,
         "progress": job.progress,

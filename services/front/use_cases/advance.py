@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
-from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge
+from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge, TooManyRequests
 from common.ids import input_blob_id
 from services.front.domain.job import Job, JobError, Output, Status, Transition
 from services.front.ports import Blobs, InlineStore, JobStore, Runs
+from services.front.use_cases.full_tenants import FullTenants
 
 INPUT_LOST = JobError("input-lost", "The input never reached the store and can no longer come.")
 # Anything else, a timeout or a 5xx, may succeed later.
@@ -29,6 +30,7 @@ class Advance:
         self._runs = runs
         self._lease_seconds = lease_seconds
         self._ask_seconds = ask_seconds
+        self.full_tenants = FullTenants()
 
     async def carry_on(self, job: Job) -> None:
         """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
@@ -72,7 +74,7 @@ class Advance:
 
     async def _submit(self, job: Job) -> None:
         try:
-            await self._runs.submit(_run_of(job))
+            await self._hand_over(job)
         except _DEFINITE_REFUSALS as refusal:
             await self.finish(job, Transition.not_submitted(_refused(refusal)))
         else:
@@ -82,9 +84,18 @@ class Advance:
         """Learn from job what became of a run, and submit it again if job doesn't know it."""
         run = (await self._runs.statuses([job.id])).get(job.id)
         if run is None:
-            await self._runs.submit(_run_of(job))
+            await self._hand_over(job)
         else:
             await self.settle(job, run)
+
+    async def _hand_over(self, job: Job) -> None:
+        """Submit a run. When its tenant has too many it is for later, as when job is away."""
+        self.full_tenants.check(job.owner.tenant)
+        try:
+            await self._runs.submit(_run_of(job))
+        except TooManyRequests as refusal:
+            self.full_tenants.remember(job.owner.tenant, refusal)
+            raise
 
     async def cancel(self, job: Job) -> None:
         """Have job cancel the run, and apply its verdict: an end that came first stands."""
@@ -140,5 +151,10 @@ def _run_of(job: Job) -> RunSubmit:
         encoding=job.encoding,
     )
     return RunSubmit(
-        id=job.id, inputs=[blob], processor=job.processor, params=dict(job.params), tenant=job.owner.tenant
+        id=job.id,
+        inputs=[blob],
+        processor=job.processor,
+        params=dict(job.params),
+        tenant=job.owner.tenant,
+        deadline_seconds=job.deadline_seconds,
     )

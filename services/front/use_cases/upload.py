@@ -119,7 +119,10 @@ class Uploads:
             await self._jobs.apply(job.id, Transition.stored(status.size, status.sha256), self._lease_seconds)
             stored = await self._jobs.find(job.id)
             if stored is not None and stored.status is Status.STORED and not stored.held:
-                await self._advance.carry_on(stored)
+                try:
+                    await self._advance.carry_on(stored)
+                except Problem as problem:
+                    log.warning("job.left_to_tracker", job=job.id, status=stored.status, reason=problem.slug)
 
     async def _forget(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
