@@ -87,6 +87,9 @@ class BatchStore(Protocol):
     async def take_uploads(self, limit: int) -> Sequence[Job]:
         """Uploads that it is time to look at; each is due again after a pause that doubles, from 2 s to 5 minutes."""
 
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        """Say in the `phase` of jobs that all of their file has come, and is being verified, until it is."""
+
     async def take_held(self, limit: int) -> Sequence[Batch]:
         """Batches that wait for all of their files, those first that were looked at longest ago; each is due again
         after 2 s, so that none keeps another from its turn.

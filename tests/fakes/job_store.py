@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from common.contracts.job import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
-from services.front.domain.job import Job, NewJob, NewUpload, Status, Transition, Upload
+from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Status, Transition, Upload
 
 
 class Clock:
@@ -213,7 +213,7 @@ class MemoryBatchStore:
             return None
         latest = min(self._after(seconds), entry.job.created_at + timedelta(seconds=most))
         upload = replace(entry.job.upload, expires_at=max(entry.job.upload.expires_at, latest))
-        entry.job = replace(entry.job, upload=upload)
+        entry.job = replace(entry.job, upload=upload, phase=None)
         entry.upload_due_at, entry.looks = self._after(2), 0
         return entry.job
 
@@ -224,6 +224,12 @@ class MemoryBatchStore:
             entry.looks = min(entry.looks + 1, 8)
             entry.upload_due_at = self._after(min(300, 2 * 2**entry.looks))
         return [entry.job for entry in due]
+
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        for job_id in job_ids:
+            entry = self._entries.get(job_id)
+            if entry is not None and entry.job.status is Status.CREATED:
+                entry.job = replace(entry.job, phase=VERIFYING)
 
     async def take_held(self, limit: int) -> Sequence[Batch]:
         now = self._clock.now

@@ -12,7 +12,7 @@ from common.mongo import Client, Document, literal, literals
 from services.front.adapters.mongodb import job_of, new_fields, seconds_from_now
 from services.front.adapters.taking import take_due
 from services.front.domain.batch import Batch, NewBatch
-from services.front.domain.job import Job, NewUpload, Owner, Status
+from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
 
 JOB_INDEXES = [
     IndexModel(
@@ -82,14 +82,15 @@ class MongoBatchStore:
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         latest = {"$min": [seconds_from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}
-        stages = [
+        stages: list[Document] = [
             {
                 "$set": {
                     "upload.expiresAt": {"$max": ["$upload.expiresAt", latest]},
                     "uploadDueAt": seconds_from_now(FIRST_LOOK_SECONDS),
                     "uploadLooks": 0,
                 }
-            }
+            },
+            {"$unset": "phase"},
         ]
         query = {"_id": job_id, "status": Status.CREATED.value, "upload": {"$exists": True}}
         document = await self.jobs.find_one_and_update(query, stages, return_document=ReturnDocument.AFTER)
@@ -100,6 +101,10 @@ class MongoBatchStore:
         pause = {"$min": [LONGEST_PAUSE_SECONDS, {"$multiply": [FIRST_LOOK_SECONDS, {"$pow": [2, looks]}]}]}
         moved = {"uploadLooks": looks, "uploadDueAt": {"$add": ["$$NOW", {"$multiply": [pause, 1000]}]}}
         return [job_of(document) for document in await take_due(self.jobs, "uploadDueAt", moved, limit)]
+
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        uploaded = {"_id": {"$in": list(job_ids)}, "status": Status.CREATED.value}
+        await self.jobs.update_many(uploaded, {"$set": {"phase": VERIFYING}})
 
     async def take_held(self, limit: int) -> Sequence[Batch]:
         moved = {"heldDueAt": seconds_from_now(FIRST_LOOK_SECONDS)}

@@ -108,7 +108,4 @@ async def complete_upload(
     """Not needed, only faster: a finished upload is found in any case."""
     parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts] if body else []
     job, verifying = await uploads.complete(owner, checked_id(job_id), parts)
-    view = status_view(Seen(job))
-    if verifying:
-        view = view.model_copy(update={"phase": "VERIFYING"})
-    return Response(view.to_wire(), 202 if verifying else 200, media_type="application/json")
+    return Response(status_view(Seen(job)).to_wire(), 202 if verifying else 200, media_type="application/json")

@@ -10,6 +10,9 @@ from common.contracts.job import Encoding
 from common.errors import NotFound
 from services.front.domain.retention import DEFAULT, Retention
 
+VERIFYING = "VERIFYING"
+"""The phase of a job whose file was uploaded in parts, and is being verified."""
+
 
 class Status(StrEnum):
     """The states of a job. Each says who moves it on, and what a crash leaves."""

@@ -9,7 +9,7 @@ from common.errors import Conflict, Problem
 from common.ids import input_blob_id
 from common.logging import get_logger
 from services.front.domain.batch import BATCH_FAILED, Batch, upload_seconds, verdict
-from services.front.domain.job import Job, JobError, Owner, Status, Transition, authorise
+from services.front.domain.job import VERIFYING, Job, JobError, Owner, Status, Transition, authorise
 from services.front.ports import BatchStore, Blobs, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.batch import facts_of
@@ -76,7 +76,8 @@ class Uploads:
         if status.state == "OPEN":
             raise Conflict("Parts of the file are missing; the upload's plan names them.")
         await self._settle(job, status)
-        return authorise(await self._jobs.find(job_id), owner), status.state == "VERIFYING"
+        job = authorise(await self._jobs.find(job_id), owner)
+        return job, job.phase == VERIFYING
 
     async def look(self) -> int:
         """Look at every upload that is due, and at every held batch. Returns how many uploads there were."""
@@ -113,7 +114,9 @@ class Uploads:
                 log.warning("upload.later", job=job.id, reason=problem.slug)
 
     async def _settle(self, job: Job, status: UploadStatus) -> None:
-        if status.state == "MISMATCH":
+        if status.state == "VERIFYING":
+            await self._batches.verifying([job.id])
+        elif status.state == "MISMATCH":
             await self._advance.finish(job, Transition.not_stored(UPLOAD_MISMATCH))
         elif status.state == "COMPLETE" and status.sha256 is not None and status.size is not None:
             await self._jobs.apply(job.id, Transition.stored(status.size, status.sha256), self._lease_seconds)
