@@ -123,9 +123,15 @@ async def test_while_job_is_away_the_cancel_is_kept_and_repeated(platform: Platf
 
 async def test_a_submit_that_comes_after_the_cancel_starts_nothing(platform: Platform) -> None:
     alice = platform.client()
+    platform.to_job.calls.clear()
     platform.to_job.on = True
+
+    async def submit_was_tried() -> bool:
+        return "submit" in platform.to_job.calls
+
     try:
         job_id = job_id_of(await ask_raw(alice))
+        await eventually(submit_was_tried)
     finally:
         platform.to_job.on = False
     late = await platform.core.jobs.find(job_id)
