@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Heartbeat, ProcessorOffer, RunState
+from common.contracts.job import Complete, RunState
 from common.errors import StaleFence
 from common.ids import input_blob_id, new_id
 from services.front.use_cases.advance import _run_of
 from tests.integration.asking import ask_json, ask_raw, job_id_of
+from tests.integration.by_hand import claim, offer_checksum
 from tests.integration.platform import Platform, eventually, open_platform
 
 
@@ -23,9 +24,7 @@ async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -
     async with open_platform(
         mongodb_uri, f"test-{new_id()}", folder, processor=False, lease_seconds=0.5, ask_seconds=0.5
     ) as platform:
-        params = {"type": "object"}
-        offer = ProcessorOffer(name="checksum", version="1.0.0", summary="", media_types=["*/*"], params=params)
-        await platform.as_processor.offer([offer])
+        await offer_checksum(platform)
         yield platform
 
 
@@ -48,14 +47,6 @@ async def until(platform: Platform, client: httpx.AsyncClient, job_id: str, stat
 
     await eventually(is_there)
     return await status_of(client, job_id)
-
-
-async def claim(platform: Platform, run_id: str) -> ClaimedRun:
-    """The run, claimed and started."""
-    wanted = ClaimRequest(claim_id=new_id(), processors=["checksum"], max=256, wait_seconds=5)
-    (run,) = [run for run in await platform.as_processor.claim(wanted) if run.id == run_id]
-    await platform.as_processor.heartbeat(run.id, Heartbeat(fence=run.fence))
-    return run
 
 
 async def bytes_of(platform: Platform, job_id: str) -> tuple[bytes | None, bool]:
