@@ -277,7 +277,7 @@ class JobStates(RuleBasedStateMachine):
     @invariant()
     def an_end_is_what_job_said(self) -> None:
         for job_id, job in self.seen.items():
-            run = self.runs.known.get(job_id)
+            run = self.runs.known.get(job_id) or self.runs.deleted.get(job_id)
             if job.status is Status.EXECUTION_COMPLETED:
                 assert run is not None
                 assert (run.status, job.fence, len(job.outputs)) == (RunState.SUCCESS, run.fence, 1)
