@@ -177,7 +177,13 @@ def _write_keys(folder: Path) -> tuple[Path, Path]:
 
 @asynccontextmanager
 async def open_platform(
-    mongodb_uri: str, database: str, folder: Path, *, processor: bool = True, **front_settings: Any
+    mongodb_uri: str,
+    database: str,
+    folder: Path,
+    *,
+    processor: bool = True,
+    max_queued_per_tenant: int = 100_000,
+    **front_settings: Any,
 ) -> AsyncIterator[Platform]:
     """Everything, opened in the order of its needs; `front_settings` override front's own."""
     key_folder, callers = await asyncio.to_thread(_write_keys, folder / "keys")
@@ -217,6 +223,7 @@ async def open_platform(
             start_seconds=1,
             sweep_seconds=0.2,
             backoff_seconds=0.1,
+            max_queued_per_tenant=max_queued_per_tenant,
         )
         job = await enter(job_app.open_app(job_settings, Readiness(), front=reports))
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from common.contracts.job import ClaimRequest, Complete
 from common.errors import TooManyRequests
 from common.ids import new_id
+from services.front.domain.job import Status
 from tests.integration.asking import KINDS, Ask, ask_raw, job_id_of
+from tests.integration.by_hand import offer_checksum
 from tests.integration.platform import Platform, eventually, open_platform
 
 SECONDS = 2
@@ -74,3 +77,33 @@ async def test_what_was_taken_goes_on_when_there_is_room(platform: Platform) -> 
 
     await eventually(done)
     assert (await ask_raw(alice)).status_code == 201
+
+
+async def test_with_the_real_job_nothing_that_was_taken_is_lost(mongodb_uri: str, tmp_path: Path) -> None:
+    async with open_platform(
+        mongodb_uri, f"test-{new_id()}", tmp_path, processor=False, max_queued_per_tenant=1, lease_seconds=0.5
+    ) as platform:
+        await offer_checksum(platform)
+        alice, taken = platform.client(), []
+
+        async def is_full() -> bool:
+            answer = await ask_raw(alice)
+            if answer.status_code == 429:
+                return True
+            taken.append(job_id_of(answer))
+            return False
+
+        await eventually(is_full)
+        assert len(taken) >= 2, "who is over the limit is told so after the first that is"
+        assert (await ask_raw(platform.client("other", "bob"))).status_code == 201
+
+        async def all_done() -> bool:
+            """One run after the other; as one ends there is room for the next."""
+            await platform.recover()()
+            wanted = ClaimRequest(claim_id=new_id(), processors=["checksum"], max=8)
+            for run in await platform.as_processor.claim(wanted):
+                await platform.as_processor.complete(run.id, Complete(fence=run.fence, outputs=[]))
+            jobs = (await platform.core.jobs.find_many(taken)).values()
+            return {job.status for job in jobs} == {Status.EXECUTION_COMPLETED}
+
+        await eventually(all_done)

@@ -72,4 +72,5 @@ async def test_the_place_in_the_queue(platform: Platform) -> None:
         ids.append(job_id_of(await ask_raw(alice)))
         await status_of(platform, ids[-1], status="SUBMITTED")
     places = [(await status_of(platform, job_id, phase="QUEUED"))["queuePosition"] for job_id in ids]
-    assert places == [0, 1, 2]
+    assert places[0] == 0 < places[2] < 3, "an estimate"
+    assert places == sorted(places)
