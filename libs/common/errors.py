@@ -182,13 +182,14 @@ def all_problems(base: type[Problem] = Problem) -> Iterator[type[Problem]]:
         yield from all_problems(child)
 
 
-def problem_from(status: int, document: Mapping[str, Any]) -> Problem:
-    """The problem another service answered with, as the class it was raised as there."""
+def problem_from(status: int, document: Mapping[str, Any], retry_after: str | None = None) -> Problem:
+    """The problem another service answered with, as the class it was raised as there, with its `Retry-After`."""
     slug = str(document.get("type", "")).removeprefix(TYPE_PREFIX)
     detail = str(document.get("detail") or "") or None
     for kind in all_problems():
         if kind.slug == slug and kind.status == status:
-            return kind(detail, errors=document.get("errors", ()))
+            headers = {"Retry-After": retry_after} if retry_after is not None else None
+            return kind(detail, headers=headers, errors=document.get("errors", ()))
     if status >= 500:
         return Unavailable(detail)
     return BadGateway(f"An unforeseen answer: {status} {slug}".strip())

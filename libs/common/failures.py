@@ -29,7 +29,12 @@ _ALL = (
     Failure("input-lost", "The input never reached the store and can no longer come", False, False),
     Failure("upload-mismatch", "The file that was uploaded isn't the one that was announced", True, False),
     Failure("upload-expired", "The file was not uploaded in time", True, False),
-    Failure("batch-failed", "Another file of the batch failed, and the batch starts whole or not at all", True, False),
+    Failure(
+        "batch-failed",
+        "Another file of the batch failed or was cancelled, and the batch starts whole or not at all",
+        True,
+        False,
+    ),
     Failure("refused", "A part of the platform refused the job", False, False),
 )
 

@@ -15,6 +15,7 @@ from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.clients.jwks import JwksClient
+from common.contracts.public import MAX_BATCH_FILES, ServerLimits
 from common.loops import repeat, until_done
 from common.mongo import Client, opened
 from common.web import health, problems
@@ -28,11 +29,15 @@ from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, docs, internal, jobs, problem_pages, processors
 from services.front.api.fast_status import FastStatus
+from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.domain.limits import Limits
+from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
+from services.front.domain.terms import Terms
 from services.front.ports import Blobs, Runs
 from services.front.settings import Settings
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.batch import Batches
+from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
 from services.front.use_cases.read import ReadJob, TakeReports
@@ -119,6 +124,21 @@ async def open_user_tokens(settings: Settings) -> AsyncIterator[UserTokens]:
     yield tokens
 
 
+def server_limits(settings: Settings) -> ServerLimits:
+    """What the server publishes of its limits."""
+    return ServerLimits(
+        max_input_bytes=settings.max_input_bytes,
+        max_json_bytes=settings.max_json_bytes,
+        max_batch_files=MAX_BATCH_FILES,
+        max_params_bytes=MAX_PARAMS_BYTES,
+        max_wait_seconds=MAX_WAIT_SECONDS,
+        deadline_seconds=settings.deadline_seconds,
+        max_deadline_seconds=settings.max_deadline_seconds,
+        retention_seconds=settings.retention_seconds,
+        record_seconds=settings.record_seconds,
+    )
+
+
 @asynccontextmanager
 async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> AsyncIterator[tuple[ASGIApp, FastAPI]]:
     """The public application and the internal one."""
@@ -126,16 +146,21 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         changes = MongoChanges(core.jobs.jobs)
         later = Background(core.advance)
         catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
-        limits = Limits(settings.max_input_bytes, settings.limits)
+        terms = Terms(
+            default_processor=settings.default_processor,
+            limits=Limits(settings.max_input_bytes, settings.limits),
+            retention_seconds=settings.retention_seconds,
+            deadline_seconds=settings.deadline_seconds,
+            max_deadline_seconds=settings.max_deadline_seconds,
+        )
         create = CreateJob(
             core.jobs,
             core.inline,
             core.blobs,
             catalogue,
             later,
-            default_processor=settings.default_processor,
-            limits=limits,
-            retention_seconds=settings.retention_seconds,
+            terms=terms,
+            full_tenants=core.advance.full_tenants,
             max_json_bytes=settings.max_json_bytes,
             max_held_bytes=settings.max_held_bytes,
             max_waiting_bytes=settings.max_waiting_bytes,
@@ -145,9 +170,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.batches,
             core.blobs,
             catalogue,
-            default_processor=settings.default_processor,
-            limits=limits,
-            retention_seconds=settings.retention_seconds,
+            terms=terms,
+            full_tenants=core.advance.full_tenants,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
         )
@@ -168,10 +192,13 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.stall_seconds = settings.stall_seconds
         public.state.create = create
         public.state.read = read
+        public.state.cancel = CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
         public.state.batches = announce
         public.state.uploads = core.uploads
         public.state.blobs = core.blobs
         public.state.catalogue = catalogue
+        public.state.limits = terms.limits
+        public.state.server_limits = server_limits(settings)
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)

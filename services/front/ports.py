@@ -41,6 +41,16 @@ class JobStore(Protocol):
     async def take_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
         """Jobs in these states whose lease has lapsed, each under a new lease that this caller alone was given."""
 
+    async def request_cancel(self, job_id: str, again_seconds: float) -> Job | None:
+        """Remember that the owner wants it cancelled: the job as it is then, None when it is final or gone. It is among
+        `take_cancels` from `again_seconds` on, until it is final.
+        """
+
+    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+        """Jobs whose cancel job has not answered in time, those first that wait longest. Each is this caller's alone
+        for `again_seconds`, and then due again.
+        """
+
     async def now(self) -> datetime:
         """The store's clock."""
 
@@ -76,6 +86,9 @@ class BatchStore(Protocol):
 
     async def take_uploads(self, limit: int) -> Sequence[Job]:
         """Uploads that it is time to look at; each is due again after a pause that doubles, from 2 s to 5 minutes."""
+
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        """Say in the `phase` of jobs that all of their file has come, and is being verified, until it is."""
 
     async def take_held(self, limit: int) -> Sequence[Batch]:
         """Batches that wait for all of their files, those first that were looked at longest ago; each is due again
@@ -188,7 +201,7 @@ class Runs(Protocol):
     """job. Calls raise `Unavailable` when it can't be reached, else what job answered."""
 
     async def submit(self, run: RunSubmit) -> None:
-        """Queue a run. Submitting it again changes nothing."""
+        """Queue a run. Submitting it again changes nothing. Raises `TooManyRequests` while its tenant has too many."""
 
     async def statuses(self, ids: Sequence[str]) -> Mapping[str, RunStatus]:
         """The runs that job knows among these."""

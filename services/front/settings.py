@@ -6,9 +6,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from common.contracts.job import MAX_DEADLINE_SECONDS
 from common.settings import ServerSettings
 from services.front.domain.limits import ProcessorLimits
-from services.front.domain.retention import DAY, DEFAULT
+from services.front.domain.periods import DAY
+from services.front.domain.retention import DEFAULT
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -56,6 +58,13 @@ class Settings(ServerSettings):
     )
     record_seconds: int = Field(90 * DAY, ge=1, description="How long a job itself is kept after it is final.")
 
+    deadline_seconds: int = Field(
+        DAY, ge=1, description="How long a job may take once it is queued, unless it says so."
+    )
+    max_deadline_seconds: int = Field(
+        7 * DAY, ge=1, le=MAX_DEADLINE_SECONDS, description="The longest deadline that a job may ask for."
+    )
+
     stall_seconds: float = Field(
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )
@@ -73,6 +82,12 @@ class Settings(ServerSettings):
     def _bytes_before_records(self) -> "Settings":
         if self.record_seconds < self.retention_seconds:
             raise ValueError("FRONT_RECORD_SECONDS is less than FRONT_RETENTION_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _deadline_within_the_longest(self) -> "Settings":
+        if self.max_deadline_seconds < self.deadline_seconds:
+            raise ValueError("FRONT_MAX_DEADLINE_SECONDS is less than FRONT_DEADLINE_SECONDS")
         return self
 
     @model_validator(mode="after")

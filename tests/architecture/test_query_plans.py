@@ -115,6 +115,13 @@ async def recovery(stores: Stores) -> None:
     assert not await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 100)
 
 
+async def cancels(stores: Stores) -> None:
+    job = await stores.jobs.insert_created(new_job(), LONG)
+    assert await stores.jobs.request_cancel(job.id, -1)
+    assert [taken.id for taken in await stores.jobs.take_cancels(LONG, 100)] == [job.id]
+    assert await stores.jobs.apply(job.id, Transition.withdrawn())
+
+
 async def retention(stores: Stores) -> None:
     batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
     upload = NewUpload(new_job(Retention(60, until_read=True)), batch.id, None, LONG, 112_000, held=False)
@@ -163,6 +170,7 @@ JOURNEYS = [
     (reads, 0),
     (transitions, 1),
     (recovery, 1),
+    (cancels, 1),
     (retention, 1),
     (tasks, 1),
     (inline_bytes, 1),

@@ -141,6 +141,24 @@ async def test_a_held_job_goes_on_only_when_its_batch_is_released(stores: Stores
     assert await stores.batches.take_held(10) == []
 
 
+async def test_a_held_job_can_be_withdrawn_until_its_batch_is_released(stores: Stores) -> None:
+    batch_id, (first, second) = await new_batch(stores, 2, held=True)
+    for job_id in (first, second):
+        await stores.jobs.apply(job_id, Transition.stored(3, "ab" * 32), 100)
+    assert await stores.jobs.apply(first, Transition.withdrawn())
+    await stores.batches.release_batch(batch_id)
+    assert not await stores.jobs.apply(second, Transition.withdrawn())
+
+
+async def test_a_file_that_is_verified_says_so_until_it_is(stores: Stores) -> None:
+    _, ids = await new_batch(stores, 2)
+    await stores.jobs.apply(ids[1], Transition.stored(3, "ab" * 32), 100)
+    await stores.batches.verifying(ids)
+    assert [job.phase for job in (await stores.jobs.find_many(ids)).values()].count("VERIFYING") == 1
+    await stores.jobs.apply(ids[0], Transition.stored(3, "ab" * 32), 100)
+    assert not any(job.phase for job in (await stores.jobs.find_many(ids)).values())
+
+
 async def test_held_batches_have_their_turns(stores: Stores) -> None:
     ids = {(await new_batch(stores, 1, held=True))[0] for _ in range(4)}
     first = await stores.batches.take_held(2)

@@ -199,6 +199,50 @@ async def test_a_job_that_is_gone_is_not_remembered(mongodb: Client, database_na
     assert await store.find(job_id) is None
 
 
+@pytest.mark.parametrize("status", Status)
+async def test_what_may_have_gone_to_job_is_not_withdrawn(stores: Stores, status: Status) -> None:
+    job_id = await job_in(stores, status)
+    assert await stores.jobs.apply(job_id, Transition.withdrawn()) == (status is Status.CREATED)
+    job = await stores.jobs.find(job_id)
+    assert job is not None
+    assert job.status is (Status.CANCELLED if status is Status.CREATED else status)
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_a_cancel_is_remembered_until_the_end(stores: Stores, status: Status) -> None:
+    job_id = await job_in(stores, status)
+    asked = await stores.jobs.request_cancel(job_id, LONG)
+    assert await stores.jobs.find(job_id) == (asked or await stores.jobs.find(job_id))
+    assert (asked is None) == status.is_final
+    if asked is not None:
+        assert asked.cancel_requested
+        await stores.jobs.apply(job_id, Transition.stored(3, "ab" * 32), LONG)
+        await stores.jobs.apply(job_id, Transition.submitted(), LONG)
+        before = await stores.jobs.find(job_id)
+        assert before is not None
+        assert before.cancel_requested
+        await stores.jobs.apply(job_id, Transition.cancelled())
+        ended = await stores.jobs.find(job_id)
+        assert ended is not None
+        assert (ended.status, ended.cancel_requested) == (Status.CANCELLED, False)
+    assert await stores.jobs.request_cancel(new_id(), LONG) is None
+
+
+async def test_a_cancel_that_is_not_answered_is_taken_once_and_again_later(stores: Stores) -> None:
+    ids = {await job_in(stores, status) for status in (Status.STORED, Status.SUBMITTED)}
+    for job_id in ids:
+        await stores.jobs.request_cancel(job_id, LEASE)
+        await stores.jobs.request_cancel(job_id, LONG)  # asked again, it isn't put off
+    assert await stores.jobs.take_cancels(LEASE, 10) == []
+    await stores.lapse()
+    taken = await asyncio.gather(*(stores.jobs.take_cancels(LEASE, 10) for _ in range(4)))
+    assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
+    await stores.lapse()
+    for job_id in ids:
+        await stores.jobs.apply(job_id, Transition.cancelled())
+    assert await stores.jobs.take_cancels(LEASE, 10) == []
+
+
 async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
     job = await stores.jobs.insert_created(new_job(), LONG)
     assert await stores.jobs.now() >= job.created_at

@@ -66,10 +66,12 @@ class MemoryRuns:
     def __init__(self) -> None:
         self.known: dict[str, RunStatus] = {}
         self.submitted: dict[str, RunSubmit] = {}
+        self.deleted: dict[str, RunStatus] = {}
 
     async def submit(self, run: RunSubmit) -> None:
         assert self.submitted.setdefault(run.id, run) == run, "submitted again, a run is the same"
-        self.known.setdefault(run.id, RunStatus(id=run.id, status=RunState.QUEUED, fence=0, attempt=0))
+        if run.id not in self.deleted:  # job remembers for long how it ended
+            self.known.setdefault(run.id, RunStatus(id=run.id, status=RunState.QUEUED, fence=0, attempt=0))
 
     def end(self, run_id: str, success: bool) -> None:
         output = OutputInfo(name="o", mimetype="text/plain", size=1, sha256="ab" * 32)
@@ -83,6 +85,8 @@ class MemoryRuns:
         )
 
     async def cancel(self, run_id: str) -> RunStatus:
+        if run_id in self.deleted:
+            return self.deleted[run_id]
         run = self.known.get(run_id)
         if run is None or run.status in (RunState.QUEUED, RunState.RUNNING):
             self.known[run_id] = RunStatus(id=run_id, status=RunState.CANCELLED, fence=1, attempt=0)
@@ -91,7 +95,8 @@ class MemoryRuns:
     async def delete(self, run_id: str) -> None:
         if run_id in self.known and self.known[run_id].status in (RunState.QUEUED, RunState.RUNNING):
             raise Conflict
-        self.known.pop(run_id, None)
+        if run_id in self.known:
+            self.deleted[run_id] = self.known.pop(run_id)
 
     async def statuses(self, ids: Sequence[str]) -> dict[str, RunStatus]:
         return {run_id: self.known[run_id] for run_id in ids if run_id in self.known}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from common.contracts.job import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
-from services.front.domain.job import Job, NewJob, NewUpload, Status, Transition, Upload
+from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Status, Transition, Upload
 
 
 class Clock:
@@ -27,6 +27,7 @@ class _Entry:
     upload_due_at: datetime | None = None
     looks: int = 0
     retire_at: datetime | None = None
+    cancel_due_at: datetime | None = None
     read_outputs: set[int] = field(default_factory=set)
 
 
@@ -67,6 +68,7 @@ class MemoryJobStore:
             sha256=new.sha256,
             encoding=new.encoding,
             history=tuple((status, now) for status in history),
+            deadline_seconds=new.deadline_seconds,
             retention=new.retention,
             expires_at=self._after(new.retention.seconds),
         )
@@ -84,18 +86,23 @@ class MemoryJobStore:
         entry = self._entries.get(job_id)
         if entry is None or entry.job.status not in transition.sources:
             return False
+        if transition.by_front_alone and not entry.job.is_fronts_alone:
+            return False
         now, target = self.clock.now, transition.target
         entry.job = replace(
             entry.job,
             **transition.fields,
             status=target,
             updated_at=now,
+            phase=None,
             history=(*entry.job.history, (target, now)),
         )
         entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
         entry.upload_due_at = None
         if target.is_final:
-            entry.job = replace(entry.job, expires_at=self._after(entry.job.retention.seconds))
+            expires_at = self._after(entry.job.retention.seconds)
+            entry.job = replace(entry.job, expires_at=expires_at, cancel_requested=False)
+            entry.cancel_due_at = None
             entry.retire_at = now
         return True
 
@@ -115,6 +122,21 @@ class MemoryJobStore:
         for entry in lapsed:
             entry.lease_until = self._after(lease_seconds)
         return [entry.job for entry in lapsed]
+
+    async def request_cancel(self, job_id: str, again_seconds: float) -> Job | None:
+        entry = self._entries.get(job_id)
+        if entry is None or entry.job.status.is_final:
+            return None
+        entry.job = replace(entry.job, cancel_requested=True)
+        entry.cancel_due_at = entry.cancel_due_at or self._after(again_seconds)
+        return entry.job
+
+    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+        now = self.clock.now
+        due = [e for e in self._entries.values() if e.cancel_due_at is not None and e.cancel_due_at <= now][:limit]
+        for entry in due:
+            entry.cancel_due_at = self._after(again_seconds)
+        return [entry.job for entry in due]
 
     async def now(self) -> datetime:
         return self.clock.now
@@ -154,6 +176,7 @@ class MemoryBatchStore:
                 created_at=now,
                 updated_at=now,
                 history=((Status.CREATED, now),),
+                deadline_seconds=new.job.deadline_seconds,
                 batch_id=new.batch_id,
                 upload=Upload(new.sha256, self._after(new.expires_seconds), new.bits_per_second),
                 held=new.held,
@@ -190,7 +213,7 @@ class MemoryBatchStore:
             return None
         latest = min(self._after(seconds), entry.job.created_at + timedelta(seconds=most))
         upload = replace(entry.job.upload, expires_at=max(entry.job.upload.expires_at, latest))
-        entry.job = replace(entry.job, upload=upload)
+        entry.job = replace(entry.job, upload=upload, phase=None)
         entry.upload_due_at, entry.looks = self._after(2), 0
         return entry.job
 
@@ -201,6 +224,12 @@ class MemoryBatchStore:
             entry.looks = min(entry.looks + 1, 8)
             entry.upload_due_at = self._after(min(300, 2 * 2**entry.looks))
         return [entry.job for entry in due]
+
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        for job_id in job_ids:
+            entry = self._entries.get(job_id)
+            if entry is not None and entry.job.status is Status.CREATED:
+                entry.job = replace(entry.job, phase=VERIFYING)
 
     async def take_held(self, limit: int) -> Sequence[Batch]:
         now = self._clock.now

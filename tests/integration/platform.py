@@ -25,7 +25,7 @@ from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.contracts.job import RunStatus
-from common.errors import Unavailable
+from common.errors import Problem, Unavailable
 from common.mongo import connect
 from common.web.serve import Readiness
 from deploy.local.mongod import free_port
@@ -33,8 +33,10 @@ from services.blob import app as blob_app
 from services.blob.adapters.s3_uploads import open_s3_uploads
 from services.blob.settings import Settings as BlobSettings
 from services.front import app as front_app
+from services.front.domain.job import Status
 from services.front.settings import Settings as FrontSettings
 from services.front.use_cases.recover import Recover
+from services.front.use_cases.retire import Retire
 from services.front.use_cases.sweep import Sweep
 from services.job import app as job_app
 from services.job.settings import Settings as JobSettings
@@ -66,11 +68,14 @@ def token(tenant: Any = "acme", subject: Any = "alice", **claims: Any) -> str:
 
 
 class Outage:
-    """Stands between a service and one that it calls. While it is on, calls can't get through."""
+    """Stands between a service and one that it calls. While it is on, calls can't get through; while `refused` names
+    some, these get the refusal.
+    """
 
     def __init__(self, real: Any) -> None:
         self._real = real
         self.on = False
+        self.refused: dict[str, Problem] = {}
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -80,6 +85,8 @@ class Outage:
             self.calls.append(name)
             if self.on:
                 raise Unavailable
+            if name in self.refused:
+                raise self.refused[name]
             return method(*args, **kwargs)
 
         return call
@@ -109,6 +116,8 @@ class Platform:
     to_blob: Outage
     to_job: Outage
     reports: Reports
+    as_processor: JobClient
+    """job, as a processor calls it: to offer, claim and report by hand."""
     _clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def client(self, tenant: Any = "acme", subject: Any = "alice", *, bearer: str | None = None) -> httpx.AsyncClient:
@@ -130,6 +139,18 @@ class Platform:
             self.core.jobs, self.core.runs, self.core.advance, lease_seconds=s.lease_seconds, ask_seconds=s.ask_seconds
         )
 
+    def retire(self, *, keep_inputs: bool = False, record_seconds: float = 7_776_000) -> Retire:
+        return Retire(
+            self.core.jobs,
+            self.core.retention,
+            self.core.inline,
+            self.core.blobs,
+            self.core.runs,
+            keep_inputs=keep_inputs,
+            record_seconds=record_seconds,
+            lease_seconds=self.settings.lease_seconds,
+        )
+
     def sweep(self) -> Sweep:
         return Sweep(self.core.jobs, self.core.inline, self.core.blobs, orphan_seconds=self.settings.orphan_seconds)
 
@@ -140,7 +161,7 @@ class Platform:
                 answer = await client.get(f"/api/v1/job/{job_id}/status", headers={"Prefer": "wait=10"})
                 answer.raise_for_status()
                 status: dict[str, Any] = answer.json()
-                if status["status"].startswith("EXECUTION_") or status["status"].endswith("_ERROR"):
+                if Status(status["status"]).is_final:
                     return status
 
 
@@ -165,6 +186,7 @@ async def open_platform(
     *,
     processor: bool = True,
     bucket: TestBucket | None = None,
+    max_queued_per_tenant: int = 100_000,
     **front_settings: Any,
 ) -> AsyncIterator[Platform]:
     """Everything, opened in the order of its needs; `front_settings` override front's own. Blobs are kept in `bucket`,
@@ -207,6 +229,7 @@ async def open_platform(
             start_seconds=1,
             sweep_seconds=0.2,
             backoff_seconds=0.1,
+            max_queued_per_tenant=max_queued_per_tenant,
         )
         job = await enter(job_app.open_app(job_settings, Readiness(), front=reports))
 
@@ -221,9 +244,10 @@ async def open_platform(
         internal_http = await enter(open_http("http://front", transport=httpx.ASGITransport(internal)))
         reports.front = FrontClient(ServiceHttp(internal_http, keys.signer("job"), "front"))
 
-        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports)
+        as_processor = await job_client("processor")
+        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports, as_processor)
         if processor:
-            await enter(_processor(folder, key_folder, await job_client("processor"), blob_url))
+            await enter(_processor(folder, key_folder, as_processor, blob_url))
             await _offered(platform)
         yield platform
         for client in platform._clients:

@@ -259,6 +259,7 @@ async def test_a_file_that_is_not_as_announced_is_deleted(
     await eventually(ended)
     error = (await alice.get(f"/api/v1/job/{item['id']}")).json()["error"]
     assert error["type"] == "/problems/upload-mismatch"
+    await platform.retire()()
     assert await platform.blob.head(f"i-{item['id']}") is None
     for number in (1, 2):  # nor does a URL bring anything back
         assert (await put_part(line, item["upload"], number, LONG)).status_code in (403, 404, 409, 412)

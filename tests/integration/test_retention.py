@@ -1,7 +1,6 @@
 """Bytes go when their time is over, and not before; the record says so, and goes later."""
 
 import asyncio
-import base64
 import io
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -16,9 +15,11 @@ from common.errors import Unavailable
 from common.ids import input_blob_id, new_id, output_blob_id
 from services.front import tracker
 from services.front.domain.job import NewJob, Output, Owner, Transition
-from services.front.domain.retention import DAY, Retention
+from services.front.domain.periods import DAY
+from services.front.domain.retention import Retention
 from services.front.use_cases.advance import INPUT_LOST
 from services.front.use_cases.retire import Retire
+from tests.integration.asking import KINDS, Ask, ask_batch, ask_json, job_id_of
 from tests.integration.platform import Platform, eventually, open_platform, token
 from tests.integration.serving import serving
 
@@ -37,18 +38,7 @@ async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def retire(platform: Platform, *, keep_inputs: bool = False, record_seconds: float = RECORD) -> Retire:
-    """A tracker's work, to be done now."""
-    core = platform.core
-    return Retire(
-        core.jobs,
-        core.retention,
-        core.inline,
-        core.blobs,
-        core.runs,
-        keep_inputs=keep_inputs,
-        record_seconds=record_seconds,
-        lease_seconds=platform.settings.lease_seconds,
-    )
+    return platform.retire(keep_inputs=keep_inputs, record_seconds=record_seconds)
 
 
 async def done(platform: Platform, query: str = "", *, content: bytes = b"x") -> dict[str, Any]:
@@ -172,38 +162,11 @@ async def test_an_input_that_is_kept_goes_with_the_outputs(platform: Platform) -
     await assert_deleted(platform, status)
 
 
-async def ask_raw(alice: httpx.AsyncClient, retention: Any) -> httpx.Response:
-    params = {"processor": "checksum", "retention": retention}
-    return await alice.post("/api/v1/job", params=params, content=b"x", headers=TEXT)
-
-
-async def ask_form(alice: httpx.AsyncClient, retention: Any) -> httpx.Response:
-    data = {"processor": "checksum", "retention": str(retention)}
-    return await alice.post("/api/v1/job", data=data, files={"file": ("a.txt", b"x", "text/plain")})
-
-
-async def ask_json(alice: httpx.AsyncClient, retention: Any) -> httpx.Response:
-    content = base64.b64encode(b"x").decode()
-    body = {"processor": "checksum", "content": content, "mimetype": "text/plain", "retention": retention}
-    return await alice.post("/api/v1/job", json=body)
-
-
-async def ask_batch(alice: httpx.AsyncClient, retention: Any) -> httpx.Response:
-    files = [{"name": "a.txt", "size": 1, "mimetype": "text/plain"}]
-    return await alice.post("/api/v1/batch", json={"processor": "checksum", "files": files, "retention": retention})
-
-
-KINDS = [ask_raw, ask_form, ask_json, ask_batch]
-
-
 @pytest.mark.parametrize("ask", KINDS)
 @pytest.mark.parametrize(("text", "seconds"), [(90, 90), ("90", 90), ("2m", 120), ("12h", 43_200), ("7d", 7 * DAY)])
-async def test_a_job_may_ask_for_less(platform: Platform, ask: Any, text: Any, seconds: int) -> None:
+async def test_a_job_may_ask_for_less(platform: Platform, ask: Ask, text: Any, seconds: int) -> None:
     alice = platform.client()
-    answer = await ask(alice, text)
-    assert answer.status_code == 201, answer.text
-    body = answer.json()
-    job = await platform.core.jobs.find(body["items"][0]["id"] if "items" in body else body["id"])
+    job = await platform.core.jobs.find(job_id_of(await ask(alice, retention=text)))
     assert job is not None
     assert job.retention == Retention(seconds)
     assert job.expires_at == (job.ended_at or job.created_at) + timedelta(seconds=seconds)
@@ -211,9 +174,9 @@ async def test_a_job_may_ask_for_less(platform: Platform, ask: Any, text: Any, s
 
 @pytest.mark.parametrize("ask", KINDS)
 @pytest.mark.parametrize("text", [0, -1, "-1s", "2592001", "31d", "8w", "until", "7 d", "1" * 20, "٣d", "7D"])
-async def test_a_retention_that_cannot_be_is_refused(platform: Platform, ask: Any, text: Any) -> None:
+async def test_a_retention_that_cannot_be_is_refused(platform: Platform, ask: Ask, text: Any) -> None:
     before = await platform.core.jobs.jobs.count_documents({})
-    answer = await ask(platform.client(), text)
+    answer = await ask(platform.client(), retention=text)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/retention"]
     assert await platform.core.jobs.jobs.count_documents({}) == before
@@ -222,7 +185,7 @@ async def test_a_retention_that_cannot_be_is_refused(platform: Platform, ask: An
 @pytest.mark.parametrize("value", [True, 1.5, {"$gt": ""}, ["7d"], ""])
 async def test_a_retention_of_another_type_is_refused(platform: Platform, value: Any) -> None:
     for ask in (ask_json, ask_batch):
-        answer = await ask(platform.client(), value)
+        answer = await ask(platform.client(), retention=value)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/retention")
 
 
@@ -289,7 +252,7 @@ async def test_what_comes_after_the_deletion_is_swept(platform: Platform) -> Non
 
 async def test_an_old_job_is_forgotten_with_its_batch(platform: Platform) -> None:
     alice = platform.client()
-    batch = (await ask_batch(alice, "7d")).json()
+    batch = (await ask_batch(alice, retention="7d")).json()
     item = batch["items"][0]
     async with httpx.AsyncClient() as line:
         plan = item["upload"]

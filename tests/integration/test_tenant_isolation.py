@@ -49,6 +49,17 @@ async def test_anothers_job_looks_like_none_on_every_route(platform: Platform, p
             assert said(foreign) == said(unknown)
 
 
+async def test_anothers_job_is_not_cancelled_and_looks_like_none(platform: Platform) -> None:
+    job_id = await finished_job(platform, platform.client())
+    for tenant, subject in OTHERS:
+        stranger = platform.client(tenant, subject)
+        answers = [
+            await stranger.post(f"/api/v1/job/{other}/cancel") for other in (job_id, new_id(), "nonsense", "a" * 500)
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({(tuple(answer.headers.items()), answer.content) for answer in answers}) == 1
+
+
 async def test_an_integer_and_its_text_are_the_same_owner(platform: Platform) -> None:
     job_id = await finished_job(platform, platform.client(7, 42))
     assert (await platform.client("7", "42").get(f"/api/v1/job/{job_id}")).status_code == 200
@@ -70,4 +81,5 @@ async def test_a_stranger_asking_never_makes_front_ask_job(platform: Platform) -
     platform.to_blob.calls.clear()
     for path in PATHS:
         await platform.client("other", "eve").get(created.headers["location"] + path)
+    await platform.client("other", "eve").post(created.headers["location"] + "/cancel")
     assert platform.to_job.calls == platform.to_blob.calls == []

@@ -18,6 +18,7 @@ from common.ids import input_blob_id, new_id, output_blob_id
 from services.front.domain.job import TRANSITIONS, Job, NewJob, Owner, Status
 from services.front.domain.retention import Retention
 from services.front.use_cases.advance import Advance
+from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.read import TakeReports
 from services.front.use_cases.recover import Recover
 from services.front.use_cases.retire import Retire
@@ -46,6 +47,8 @@ class JobStates(RuleBasedStateMachine):
         self.fused_jobs, self.fused_inline, self.fused_blobs, self.fused_runs = fused
         self.advance = Advance(*fused, lease_seconds=LEASE, ask_seconds=ASK)
         self.acknowledged: set[str] = set()
+        self.asked_to_cancel: set[str] = set()
+        self.promised_to_cancel: set[str] = set()
         self.lost_inputs: set[str] = set()
         self.seen: dict[str, Job] = {}
         self.first_seen: dict[str, Job] = {}
@@ -61,6 +64,10 @@ class JobStates(RuleBasedStateMachine):
             self.loop.close()
 
     def everything_comes_to_its_end(self) -> None:
+        for job_id in self.acknowledged:
+            job = self.now(job_id)
+            if job is not None and job.cancel_requested and not self.has_ended(job_id):
+                self.promised_to_cancel.add(job_id)
         for _ in range(4):  # enough rounds for the longest way: CREATED, SUBMITTED, asked, reported
             self.clock.forward(ASK + 1)
             self.process(self.recover()())
@@ -73,8 +80,13 @@ class JobStates(RuleBasedStateMachine):
                 continue
             assert job is not None, "an acknowledged job is never lost"
             assert job.status.is_final, f"an acknowledged job reaches its end, not {job.status}"
+            assert not job.cancel_requested
             if job.status is Status.STORED_ERROR:
                 assert job_id in self.lost_inputs
+            if job.status is Status.CANCELLED:
+                assert job_id in self.asked_to_cancel
+            if job_id in self.promised_to_cancel:
+                assert job.status is Status.CANCELLED, "a run that was still to be done when its owner was promised"
 
     def and_leaves_nothing_behind(self) -> None:
         for job_id in self.acknowledged:
@@ -123,6 +135,10 @@ class JobStates(RuleBasedStateMachine):
         seen = self.seen.get(job_id)
         ended_at = seen.ended_at if seen else None
         return ended_at is not None and (self.clock.now - ended_at).total_seconds() >= RECORD
+
+    def has_ended(self, run_id: str) -> bool:
+        run = self.runs.known.get(run_id)
+        return run is not None and run.status is not RunState.QUEUED
 
     def blobs_of(self, job_id: str) -> set[str]:
         return {blob_id for blob_id in self.blobs.kept if job_id in blob_id}
@@ -212,6 +228,22 @@ class JobStates(RuleBasedStateMachine):
             job = self.now(job_id)
             assert job is None or job.status.is_final, "front says settled once it is final"
 
+    @rule(job_id=created, crash=crashes)
+    def owner_cancels(self, job_id: str, crash: tuple[int | None, bool]) -> None:
+        before = self.now(job_id)
+        if job_id not in self.acknowledged or before is None:
+            return
+        has_ended = before.status.is_final or self.has_ended(job_id)
+        self.asked_to_cancel.add(job_id)
+        self.fuse.set(*crash)
+        seen = self.process(CancelJob(self.fused_jobs, self.advance, again_seconds=LEASE)(Owner("t", "s"), job_id))
+        if seen is None:
+            return
+        assert seen.job.status.is_final, "job answers at once"
+        if not has_ended:
+            assert seen.job.status is Status.CANCELLED
+            self.promised_to_cancel.add(job_id)
+
     @rule(job_id=created)
     def job_forgets_a_queued_run(self, job_id: str) -> None:
         run = self.runs.known.get(job_id)
@@ -245,13 +277,16 @@ class JobStates(RuleBasedStateMachine):
     @invariant()
     def an_end_is_what_job_said(self) -> None:
         for job_id, job in self.seen.items():
-            run = self.runs.known.get(job_id)
+            run = self.runs.known.get(job_id) or self.runs.deleted.get(job_id)
             if job.status is Status.EXECUTION_COMPLETED:
                 assert run is not None
                 assert (run.status, job.fence, len(job.outputs)) == (RunState.SUCCESS, run.fence, 1)
             if job.status is Status.EXECUTION_ERROR:
                 assert run is not None
                 assert run.status is RunState.FAILED
+            if job.status is Status.CANCELLED and job.sha256 is not None:
+                assert run is not None
+                assert run.status is RunState.CANCELLED, "what was submitted, or can be, is cancelled in job as well"
 
     @invariant()
     def what_job_runs_is_in_blob(self) -> None:

@@ -53,7 +53,7 @@ class ServiceHttp:
             raise Unavailable(f"{self._audience} can't be reached: {type(error).__name__}.") from error
         if response.is_success:
             return response
-        raise problem_from(response.status_code, _document(response))
+        raise problem_from(response.status_code, _document(response), response.headers.get("retry-after"))
 
 
 def _document(response: httpx.Response) -> dict[str, object]:

@@ -9,6 +9,7 @@ from common import versions
 from common.contracts import Timestamp, Wire
 
 MAX_IDS = 1_000
+MAX_DEADLINE_SECONDS = 366 * 86_400
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Wanted = Annotated[str, Field(pattern=versions.PATTERN, max_length=128)]
 """What a run asks for: a processor's name, which may pin a version; see `common.versions`."""
@@ -77,7 +78,7 @@ class RunSubmit(Wire):
     processor: Wanted
     params: dict[str, Any]
     tenant: str
-    deadline_seconds: float | None = Field(None, gt=0, le=366 * 86_400)
+    deadline_seconds: float | None = Field(None, gt=0, le=MAX_DEADLINE_SECONDS)
 
 
 class RunStatus(Wire):

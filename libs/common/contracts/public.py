@@ -20,26 +20,45 @@ JobStatus = Literal[
 ]
 
 
-RETENTION_PATTERN = "^(until-read|[1-9][0-9]{0,8}[smhd]?)$"
+MAX_BATCH_FILES = 1_000
+_PERIOD = "[1-9][0-9]{0,8}[smhd]?"
+RETENTION_PATTERN = f"^(until-read|{_PERIOD})$"
+DEADLINE_PATTERN = f"^{_PERIOD}$"
+# A number is fine in JSON, where elsewhere it is text.
+_NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
+
+
+def _number_or(pattern: str) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]})
+
+
 RetentionText = Annotated[
     str,
-    # A number is fine in JSON, where elsewhere it is text.
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    _NUMBER_AS_TEXT,
     Field(
         pattern=RETENTION_PATTERN,
         description="How long the outputs are kept after the job is final: seconds, or a number with `s`, `m`, `h` or "
         "`d` such as `7d`, at most what the server allows; or `until-read`: all bytes are deleted an hour (a setting "
         "of the server) after each output was read whole.",
     ),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-                {"type": "string", "pattern": RETENTION_PATTERN},
-            ]
-        }
-    ),
+    _number_or(RETENTION_PATTERN),
 ]
+DeadlineText = Annotated[
+    str,
+    _NUMBER_AS_TEXT,
+    Field(
+        pattern=DEADLINE_PATTERN,
+        description="How long the work may take from when it is queued, waiting included: seconds, or a number with "
+        "`s`, `m`, `h` or `d` such as `15m`, at most what the server allows. What hasn't ended then ends in an error.",
+    ),
+    _number_or(DEADLINE_PATTERN),
+]
+
+
+PROCESSOR = (
+    "The processor, which may pin a version: `name`, `name@1`, `name@1.2`, `name@1.2.3`. The server has a default."
+)
 
 
 class JobRequest(Wire):
@@ -52,9 +71,10 @@ class JobRequest(Wire):
     content: str = Field(description="The file, in base64 (RFC 4648, section 4), at most 8 MiB decoded.")
     mimetype: str = Field(max_length=255, description="The file's media type.")
     name: str | None = Field(None, description="The file's name: a label.")
-    processor: str | None = Field(None, max_length=128, description="The processor; the server has a default.")
+    processor: str | None = Field(None, max_length=128, description=PROCESSOR)
     params: dict[str, Any] = Field(default_factory=dict, description="The processor's parameters.")
     retention: RetentionText | None = None
+    deadline: DeadlineText | None = None
 
 
 class JobCreated(Wire):
@@ -86,21 +106,38 @@ class ErrorView(Wire):
 class JobStatusView(Wire):
     """A job's state. `stale` is there when job could not be asked, so that this is the last known state.
 
-    `encoding` is there when the file came compressed; `size` is that of the bytes as they came.
+    `encoding` is there when the file came compressed; `size` is that of the bytes as they came. What isn't known, or
+    says nothing in this state, is left out.
     """
 
     id: str
     status: JobStatus
     stale: bool | None = None
+    cancel_requested: bool | None = Field(
+        None, description="There while the job is being cancelled; a final job shows how it ended."
+    )
     name: str
     mimetype: str
     encoding: Encoding | None = None
     size: int
     processor: str
     params: dict[str, Any]
+    deadline: int | None = Field(None, description="How many seconds the work may take from when it is queued.")
     batch_id: str | None = None
-    phase: str | None = None
-    attempt: int | None = None
+    phase: str | None = Field(
+        None,
+        description="What is done now: `VERIFYING` an upload, `QUEUED`, `waiting-for-processor` while nothing that "
+        "runs can take it, `CLAIMED`, then what its processor does, such as `DOWNLOADING`, `RUNNING`, `UPLOADING`.",
+    )
+    progress: float | None = Field(None, description="How much of the work is done, from 0 to 1.")
+    attempt: int | None = Field(None, description="Which attempt this is, or was, from 1.")
+    queue_position: int | None = Field(
+        None, description="An estimate, and no promise: how many jobs start before this one does."
+    )
+    created_at: Timestamp
+    updated_at: Timestamp = Field(description="When `status` last changed.")
+    started_at: Timestamp | None = Field(None, description="When work on it began.")
+    ended_at: Timestamp | None = Field(None, description="When it became final.")
     outputs: list[OutputView]
     error: ErrorView | None = None
 
@@ -116,8 +153,6 @@ class JobView(JobStatusView):
     """The whole job."""
 
     history: list[StateView]
-    created_at: Timestamp
-    updated_at: Timestamp
     expires_at: Timestamp | None = Field(
         None, description="When its bytes are deleted. Of a job that isn't final: the earliest that this can be."
     )
@@ -141,10 +176,11 @@ class BatchFile(Wire):
 class BatchRequest(Wire):
     """Files to be uploaded, and what is to be done with each."""
 
-    processor: str | None = Field(None, max_length=128, description="The processor; the server has a default.")
+    processor: str | None = Field(None, max_length=128, description=PROCESSOR)
     params: dict[str, Any] = Field(default_factory=dict, description="The processor's parameters.")
-    files: list[BatchFile] = Field(min_length=1, max_length=1000)
+    files: list[BatchFile] = Field(min_length=1, max_length=MAX_BATCH_FILES)
     retention: RetentionText | None = None
+    deadline: DeadlineText | None = Field(None, description="As of a job; of each file from when it is queued.")
     link_bits_per_second: float | None = Field(
         None, ge=1_000, le=1e12, description="How fast the client's line is; the URLs' expiry is reckoned by it."
     )
@@ -209,10 +245,46 @@ class BatchView(Wire):
     next: str | None = Field(None, description="What goes into `cursor` for the next page.")
 
 
-class ProcessorList(Wire):
-    """The processors on offer, with the JSON Schema of their parameters."""
+class MediaLimitsView(Wire):
+    """For files of one media type: how large each may be, and how many of them a batch may have."""
 
-    items: list[OfferedProcessor]
+    max_bytes: int
+    max_batch_files: int | None = None
+
+
+class ProcessorView(OfferedProcessor):
+    """A processor on offer. `limits` are its own, by its author; the others are this server's."""
+
+    max_batch_files: int = Field(description="How many files a batch for it may have.")
+    by_media_type: dict[str, MediaLimitsView] = Field(
+        description="By media type, or `image/*`, or `*/*`. For a size the most exact entry counts, for the number of "
+        "files every one that fits."
+    )
+
+
+class ServerLimits(Wire):
+    """What this server allows: sizes in bytes, times in seconds.
+
+    `deadline_seconds` holds for a job that doesn't say, `retention_seconds` is also the most, and `record_seconds` is
+    how long a job itself is kept after its end.
+    """
+
+    max_input_bytes: int
+    max_json_bytes: int
+    max_batch_files: int
+    max_params_bytes: int
+    max_wait_seconds: int
+    deadline_seconds: int
+    max_deadline_seconds: int
+    retention_seconds: int
+    record_seconds: int
+
+
+class ProcessorList(Wire):
+    """The processors on offer, with the JSON Schema of their parameters, and what the server allows."""
+
+    items: list[ProcessorView]
+    limits: ServerLimits
 
 
 class FaultPointer(Wire):

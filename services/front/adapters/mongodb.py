@@ -22,7 +22,8 @@ from pymongo.errors import DuplicateKeyError
 from common.coalescer import Coalescer
 from common.ids import new_id
 from common.mongo import Client, Document, literal, literals
-from services.front.domain.job import Job, JobError, NewJob, Output, Owner, Status, Transition, Upload
+from services.front.adapters.taking import take_due
+from services.front.domain.job import UNFINISHED, Job, JobError, NewJob, Output, Owner, Status, Transition, Upload
 from services.front.domain.retention import DEFAULT, Retention
 
 INDEXES = [
@@ -30,7 +31,12 @@ INDEXES = [
         [("status", ASCENDING), ("leaseUntil", ASCENDING)],
         name="lapsed",
         partialFilterExpression={"leaseUntil": {"$exists": True}},
-    )
+    ),
+    IndexModel(
+        [("cancelDueAt", ASCENDING)],
+        name="cancels",
+        partialFilterExpression={"cancelDueAt": {"$exists": True}},
+    ),
 ]
 
 REMEMBERED_JOBS = 2048
@@ -150,9 +156,11 @@ class MongoJobStore:
                     **(_AT_THE_END if transition.target.is_final else {}),
                 }
             },
-            {"$unset": "uploadDueAt"},
+            {"$unset": ["uploadDueAt", "phase", *(["cancelDueAt"] if transition.target.is_final else [])]},
         ]
-        condition = {"_id": job_id, "status": {"$in": [status.value for status in transition.sources]}}
+        condition: Document = {"_id": job_id, "status": {"$in": [status.value for status in transition.sources]}}
+        if transition.by_front_alone:
+            condition |= {"$or": [{"status": Status.CREATED.value}, {"status": Status.STORED.value, "held": True}]}
         return await self._change(_Write(job_id, UpdateOne(condition, stages), token))
 
     async def _change_batch(self, writes: Sequence[_Write]) -> Sequence[bool]:
@@ -170,20 +178,20 @@ class MongoJobStore:
         return result.matched_count == 1
 
     async def take_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
-        lapsed = {
-            "status": {"$in": [status.value for status in statuses]},
-            "leaseUntil": {"$exists": True},
-            "$expr": {"$lte": ["$leaseUntil", "$$NOW"]},
-        }
-        candidates = await self.jobs.find(lapsed, {"_id": 1}).sort("leaseUntil", ASCENDING).limit(limit).to_list()
-        if not candidates:
-            return []
-        ids = [document["_id"] for document in candidates]
-        token = new_id()
-        stages = [{"$set": {"leaseUntil": seconds_from_now(lease_seconds), "leaseToken": token}}]
-        await self.jobs.update_many({**lapsed, "_id": {"$in": ids}}, stages)
-        taken = await self.jobs.find({"_id": {"$in": ids}, "leaseToken": token}).to_list()
+        moved = {"leaseUntil": seconds_from_now(lease_seconds)}
+        in_these = {"status": {"$in": [status.value for status in statuses]}}
+        taken = await take_due(self.jobs, "leaseUntil", moved, limit, where=in_these)
         return [job_of(document) for document in taken]
+
+    async def request_cancel(self, job_id: str, again_seconds: float) -> Job | None:
+        stages = [{"$set": {"cancelDueAt": {"$ifNull": ["$cancelDueAt", seconds_from_now(again_seconds)]}}}]
+        unfinished = {"_id": job_id, "status": {"$in": [status.value for status in UNFINISHED]}}
+        document = await self.jobs.find_one_and_update(unfinished, stages, return_document=ReturnDocument.AFTER)
+        return None if document is None else job_of(document)
+
+    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+        moved = {"cancelDueAt": seconds_from_now(again_seconds)}
+        return [job_of(document) for document in await take_due(self.jobs, "cancelDueAt", moved, limit)]
 
     async def now(self) -> datetime:
         hello = await self._admin.command("hello", codec_options=self.jobs.codec_options)
@@ -231,6 +239,7 @@ def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
         "processor": job.processor,
         "params": json.dumps(job.params),
         "retention": {"seconds": job.retention.seconds, "untilRead": job.retention.until_read},
+        "deadlineSeconds": job.deadline_seconds,
     }
     return {
         **literals(fields),
@@ -247,6 +256,8 @@ def _encoded(fields: Mapping[str, Any]) -> Document:
         encoded["outputs"] = [asdict(output) for output in encoded["outputs"]]
     if "error" in encoded:
         encoded["error"] = asdict(encoded["error"])
+    if (started_at := encoded.pop("started_at", None)) is not None:
+        encoded["startedAt"] = started_at
     return encoded
 
 
@@ -279,11 +290,15 @@ def job_of(document: Document) -> Job:
         updated_at=document["updatedAt"],
         sha256=document.get("sha256"),
         encoding=document.get("encoding"),
+        phase=document.get("phase"),
         attempt=document.get("attempt"),
         fence=document.get("fence"),
         outputs=tuple(Output(**output) for output in document.get("outputs", ())),
         error=JobError(**error) if error else None,
         history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
+        started_at=document.get("startedAt"),
+        cancel_requested="cancelDueAt" in document,
+        deadline_seconds=document.get("deadlineSeconds"),
         batch_id=document.get("batchId"),
         upload=Upload(upload["sha256"], upload["expiresAt"], upload["bitsPerSecond"]) if upload else None,
         held=document.get("held", False),

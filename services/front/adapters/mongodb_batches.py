@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
-from common.ids import new_id
 from common.mongo import Client, Document, literal, literals
 from services.front.adapters.mongodb import job_of, new_fields, seconds_from_now
+from services.front.adapters.taking import take_due
 from services.front.domain.batch import Batch, NewBatch
-from services.front.domain.job import Job, NewUpload, Owner, Status
+from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
 
 JOB_INDEXES = [
     IndexModel(
@@ -82,52 +82,33 @@ class MongoBatchStore:
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         latest = {"$min": [seconds_from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}
-        stages = [
+        stages: list[Document] = [
             {
                 "$set": {
                     "upload.expiresAt": {"$max": ["$upload.expiresAt", latest]},
                     "uploadDueAt": seconds_from_now(FIRST_LOOK_SECONDS),
                     "uploadLooks": 0,
                 }
-            }
+            },
+            {"$unset": "phase"},
         ]
         query = {"_id": job_id, "status": Status.CREATED.value, "upload": {"$exists": True}}
         document = await self.jobs.find_one_and_update(query, stages, return_document=ReturnDocument.AFTER)
         return None if document is None else job_of(document)
 
     async def take_uploads(self, limit: int) -> Sequence[Job]:
-        due = {"uploadDueAt": {"$exists": True}, "$expr": {"$lte": ["$uploadDueAt", "$$NOW"]}}
-        candidates = await self.jobs.find(due, {"_id": 1}).sort("uploadDueAt", ASCENDING).limit(limit).to_list()
-        if not candidates:
-            return []
-        ids = [document["_id"] for document in candidates]
-        token = new_id()
         looks = {"$min": [{"$add": ["$uploadLooks", 1]}, MAX_DOUBLINGS]}
         pause = {"$min": [LONGEST_PAUSE_SECONDS, {"$multiply": [FIRST_LOOK_SECONDS, {"$pow": [2, looks]}]}]}
-        stages = [
-            {
-                "$set": {
-                    "uploadLooks": looks,
-                    "uploadDueAt": {"$add": ["$$NOW", {"$multiply": [pause, 1000]}]},
-                    "lookToken": token,
-                }
-            }
-        ]
-        await self.jobs.update_many({"_id": {"$in": ids}, **due}, stages)
-        taken = await self.jobs.find({"_id": {"$in": ids}, "lookToken": token}).to_list()
-        return [job_of(document) for document in taken]
+        moved = {"uploadLooks": looks, "uploadDueAt": {"$add": ["$$NOW", {"$multiply": [pause, 1000]}]}}
+        return [job_of(document) for document in await take_due(self.jobs, "uploadDueAt", moved, limit)]
+
+    async def verifying(self, job_ids: Collection[str]) -> None:
+        uploaded = {"_id": {"$in": list(job_ids)}, "status": Status.CREATED.value}
+        await self.jobs.update_many(uploaded, {"$set": {"phase": VERIFYING}})
 
     async def take_held(self, limit: int) -> Sequence[Batch]:
-        due = {"heldDueAt": {"$exists": True}, "$expr": {"$lte": ["$heldDueAt", "$$NOW"]}}
-        candidates = await self.batches.find(due, {"_id": 1}).sort("heldDueAt", ASCENDING).limit(limit).to_list()
-        if not candidates:
-            return []
-        ids = [document["_id"] for document in candidates]
-        token = new_id()
-        stages = [{"$set": {"heldDueAt": seconds_from_now(FIRST_LOOK_SECONDS), "lookToken": token}}]
-        await self.batches.update_many({"_id": {"$in": ids}, **due}, stages)
-        taken = await self.batches.find({"_id": {"$in": ids}, "lookToken": token}).to_list()
-        return [_batch(document) for document in taken]
+        moved = {"heldDueAt": seconds_from_now(FIRST_LOOK_SECONDS)}
+        return [_batch(document) for document in await take_due(self.batches, "heldDueAt", moved, limit)]
 
     async def release_batch(self, batch_id: str) -> None:
         # The jobs first: a crash in between leaves the batch held, and it is released again.

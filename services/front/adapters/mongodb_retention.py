@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 
-from common.ids import new_id
 from common.mongo import Client, Document, literal
 from services.front.adapters.mongodb import job_of, seconds_from_now
+from services.front.adapters.taking import take_due
 from services.front.domain.job import Job
 
 INDEXES = [
@@ -35,16 +35,8 @@ class MongoRetentionStore:
         await self.jobs.create_indexes(INDEXES)
 
     async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
-        due = {"retireAt": {"$exists": True}, "$expr": {"$lte": ["$retireAt", "$$NOW"]}}
-        candidates = await self.jobs.find(due, {"_id": 1}).sort("retireAt", ASCENDING).limit(limit).to_list()
-        if not candidates:
-            return []
-        ids = [document["_id"] for document in candidates]
-        token = new_id()
-        stages = [{"$set": {"retireAt": seconds_from_now(lease_seconds), "retireToken": token}}]
-        await self.jobs.update_many({"_id": {"$in": ids}, **due}, stages)
-        taken = await self.jobs.find({"_id": {"$in": ids}, "retireToken": token}).to_list()
-        return [job_of(document) for document in taken]
+        moved = {"retireAt": seconds_from_now(lease_seconds)}
+        return [job_of(document) for document in await take_due(self.jobs, "retireAt", moved, limit)]
 
     async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
         # `expiresAt` as it is now, and not as the tracker read it: a read of the last output may have moved it since.

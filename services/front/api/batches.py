@@ -43,7 +43,7 @@ TheUploads = Annotated[Uploads, Depends(_uploads)]
     "/batch",
     status_code=201,
     response_model=BatchView,
-    responses=docs.problems(400, 401, 413, 415, 422, 502, 503, 507),
+    responses=docs.problems(400, 401, 413, 415, 422, 429, 502, 503, 507),
     openapi_extra=docs.json_body("BatchRequest"),
     summary="Create jobs for files that you upload",
 )
@@ -115,7 +115,4 @@ async def complete_upload(
     async with held_json(request, create, UploadComplete, MAX_JSON_BYTES, nothing=b"{}") as body:
         parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts]
     job, verifying = await uploads.complete(owner, checked_id(job_id), parts)
-    view = status_view(Seen(job))
-    if verifying:
-        view = view.model_copy(update={"phase": "VERIFYING"})
-    return Response(view.to_wire(), 202 if verifying else 200, media_type="application/json")
+    return Response(status_view(Seen(job)).to_wire(), 202 if verifying else 200, media_type="application/json")

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from common.contracts.job import Encoding
 from common.contracts.public import (
+    DEADLINE_PATTERN,
     RETENTION_PATTERN,
     BatchFile,
     BatchRequest,
@@ -124,6 +125,7 @@ CREATE_BODIES: dict[str, Any] = {
                         "processor": {"type": "string"},
                         "name": {"type": "string"},
                         "retention": {"type": "string", "pattern": RETENTION_PATTERN},
+                        "deadline": {"type": "string", "pattern": DEADLINE_PATTERN},
                         "file": {"type": "string", "format": "binary"},
                     },
                     "required": ["file"],

@@ -5,7 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from common.contracts.public import JobCreated, JobRequest, JobStatusView, JobView, RetentionText
+from common.contracts.public import (
+    PROCESSOR,
+    DeadlineText,
+    JobCreated,
+    JobRequest,
+    JobStatusView,
+    JobView,
+    RetentionText,
+)
 from common.errors import NotFound, TooLarge, UnsupportedMediaType
 from common.ids import is_job_id
 from common.web import bodies as common_bodies
@@ -17,11 +25,12 @@ from services.front.api.views import PREFIX, job_href, job_view, status_view
 from services.front.domain import media
 from services.front.domain.job import Job, Owner
 from services.front.ports import Blobs
-from services.front.use_cases.create import CreateJob
+from services.front.use_cases.cancel import CancelJob
+from services.front.use_cases.create import Asked, CreateJob
 from services.front.use_cases.read import ReadJob, Seen
 
 # Query parameters and form fields that are the job's own; every other one is the processor's.
-OF_THE_JOB = ("processor", "name", "retention")
+OF_THE_JOB = ("processor", "name", "retention", "deadline")
 
 router = APIRouter(prefix=PREFIX, tags=["job"])
 
@@ -34,6 +43,11 @@ async def _create(request: Request) -> CreateJob:
 async def _read(request: Request) -> ReadJob:
     read: ReadJob = request.app.state.read
     return read
+
+
+async def _cancel(request: Request) -> CancelJob:
+    cancel: CancelJob = request.app.state.cancel
+    return cancel
 
 
 async def _blobs(request: Request) -> Blobs:
@@ -49,7 +63,7 @@ Read = Annotated[ReadJob, Depends(_read)]
     "/job",
     status_code=201,
     response_model=JobCreated | JobStatusView,
-    responses=docs.problems(400, 401, 413, 415, 422, 502, 503, 507),
+    responses=docs.problems(400, 401, 413, 415, 422, 429, 502, 503, 507),
     openapi_extra=docs.CREATE_BODIES,
     summary="Create a job from a file",
 )
@@ -58,23 +72,27 @@ async def create_job(
     owner: TokenOwner,
     create: Create,
     read: Read,
-    processor: Annotated[str | None, Query(max_length=128, description="Raw kind: the processor.")] = None,
+    processor: Annotated[str | None, Query(max_length=128, description=f"Raw kind: {PROCESSOR}")] = None,
     name: Annotated[str | None, Query(max_length=4096, description="Raw kind: the file's name, a label.")] = None,
     retention: Annotated[RetentionText | None, Query(description="Raw kind: how long the outputs are kept.")] = None,
+    deadline: Annotated[DeadlineText | None, Query(description="Raw kind: how long the work may take.")] = None,
 ) -> Response:
     """Hand in a file, get a job id at once. The body is one of three kinds:
 
     - `application/json`: a small file in base64;
     - `multipart/form-data`: fields, then the field `file`; streamed;
     - anything else is the file itself, streamed; its `Content-Type` is the file's, and each query parameter other than
-      `processor`, `name` and `retention` is one of the processor's.
+      `processor`, `name`, `retention` and `deadline` is one of the processor's.
 
     A raw file may come compressed, and says so in `Content-Encoding`: it is kept as it came, and decoded for the
     processor.
 
     With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
     """
-    job = await _created(request, owner, create, processor, name, retention)
+    create.admit(owner)
+    encoding = media.parse_encoding(", ".join(request.headers.getlist("content-encoding")))
+    asked = Asked(processor, name, request.headers.get("content-type"), retention, deadline, encoding)
+    job = await _created(request, owner, create, asked)
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):
@@ -83,20 +101,12 @@ async def create_job(
     return Response(body, 201, headers, "application/json")
 
 
-async def _created(
-    request: Request,
-    owner: Owner,
-    create: CreateJob,
-    processor: str | None,
-    name: str | None,
-    retention: str | None,
-) -> Job:
-    encoding = media.parse_encoding(", ".join(request.headers.getlist("content-encoding")))
+async def _created(request: Request, owner: Owner, create: CreateJob, asked: Asked) -> Job:
+    """`asked` is what a raw body's headers and query say."""
     declared = request.headers.get("content-length")
     size = int(declared) if declared is not None else None
-    content_type = request.headers.get("content-type")
-    kind = media.parse(content_type)
-    if encoding is not None and kind in ("application/json", "multipart/form-data"):
+    kind = media.parse(asked.mimetype)
+    if asked.encoding is not None and kind in ("application/json", "multipart/form-data"):
         raise UnsupportedMediaType("A Content-Encoding is for files that are sent raw.")
     if kind == "application/json":
         return await _from_json(request, owner, create, size)
@@ -105,11 +115,17 @@ async def _created(
         file = await form.open_file()
         fields = dict(file.fields)
         params = [(key, value) for key, value in file.fields if key not in OF_THE_JOB]
-        name = fields.get("name", file.filename)
-        order = await create.order(fields.get("processor"), params, name, file.content_type, fields.get("retention"))
+        said = Asked(
+            processor=fields.get("processor"),
+            name=fields.get("name", file.filename),
+            mimetype=file.content_type,
+            retention=fields.get("retention"),
+            deadline=fields.get("deadline"),
+        )
+        order = await create.order(said, params)
         return await create.from_stream(owner, order, form.file(), None, None)
     params = [(key, value) for key, value in request.query_params.multi_items() if key not in OF_THE_JOB]
-    order = await create.order(processor, params, name, content_type, retention, encoding)
+    order = await create.order(asked, params)
     digest = sha256_digest(request.headers.get("content-digest"))
     return await create.from_stream(owner, order, bodies.stream(request), size, digest)
 
@@ -156,6 +172,23 @@ async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: st
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
     seen: Seen = await read.wait(owner, checked_id(job_id), seconds)
     return Response(status_view(seen).to_wire(), 200, headers, "application/json")
+
+
+@router.post(
+    "/job/{job_id}/cancel",
+    response_model=JobStatusView,
+    responses={
+        202: {"model": JobStatusView, "description": "It is being cancelled; its state as it is now."},
+        **docs.problems(401, 404, 503),
+    },
+    summary="Cancel the job",
+)
+async def cancel_job(owner: TokenOwner, cancel: Annotated[CancelJob, Depends(_cancel)], job_id: str) -> Response:
+    """End a job that has not ended: work on it is stopped, and its bytes are deleted. Of one that has ended it changes
+    nothing, and the answer tells how it ended. May be repeated.
+    """
+    seen = await cancel(owner, checked_id(job_id))
+    return Response(status_view(seen).to_wire(), 200 if seen.job.status.is_final else 202, None, "application/json")
 
 
 @router.get(

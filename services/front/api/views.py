@@ -3,14 +3,18 @@
 from typing import Any
 from urllib.parse import quote
 
+from common.contracts.job import OfferedProcessor
 from common.contracts.public import (
+    MAX_BATCH_FILES,
     BatchItem,
     BatchView,
     ErrorView,
     JobStatusView,
     JobView,
+    MediaLimitsView,
     OutputView,
     PartView,
+    ProcessorView,
     StateView,
     UploadView,
 )
@@ -18,6 +22,7 @@ from common.contracts.upload import UploadPlan
 from common.errors import TYPE_PREFIX
 from common.failures import FAILURES
 from services.front.domain.job import JobError
+from services.front.domain.limits import Limits
 from services.front.use_cases.batch import BatchSeen
 from services.front.use_cases.read import Seen
 
@@ -50,6 +55,21 @@ def upload_view(plan: UploadPlan) -> UploadView:
     )
 
 
+def processor_view(offer: OfferedProcessor, limits: Limits) -> ProcessorView:
+    operators, takes = limits.of(offer.name), offer.limits.max_input_bytes
+    by_media_type = {}
+    for pattern in dict.fromkeys([*offer.media_types, *operators.by_media_type]):
+        own = operators.by_media_type.get(pattern)
+        by_media_type[pattern] = MediaLimitsView(
+            max_bytes=limits.max_bytes(offer.name, pattern, takes), max_batch_files=own.max_batch_files if own else None
+        )
+    return ProcessorView(
+        **{name: getattr(offer, name) for name in OfferedProcessor.model_fields},
+        max_batch_files=min(MAX_BATCH_FILES, operators.max_batch_files or MAX_BATCH_FILES),
+        by_media_type=by_media_type,
+    )
+
+
 def batch_view(seen: BatchSeen) -> BatchView:
     return BatchView.model_construct(
         id=seen.batch.id,
@@ -69,8 +89,6 @@ def _job_fields(seen: Seen) -> Any:
     return {
         **_status_fields(seen),
         "history": [StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
-        "created_at": seen.job.created_at,
-        "updated_at": seen.job.updated_at,
         "expires_at": seen.job.expires_at,
         "bytes_deleted": seen.job.bytes_deleted or None,
     }
@@ -82,15 +100,23 @@ def _status_fields(seen: Seen) -> Any:
         "id": job.id,
         "status": job.status.value,
         "stale": seen.stale or None,
+        "cancel_requested": job.cancel_requested or None,
         "name": job.name,
         "mimetype": job.mimetype,
         "encoding": job.encoding,
         "size": job.size,
         "processor": job.processor,
         "params": dict(job.params),
+        "deadline": job.deadline_seconds,
         "batch_id": job.batch_id,
         "phase": job.phase,
+        "progress": job.progress,
         "attempt": job.attempt,
+        "queue_position": job.queue_position,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
         "outputs": [
             OutputView.model_construct(
                 name=output.name,

@@ -7,7 +7,9 @@ from datetime import datetime
 from services.front.domain.job import JobError, Owner, Status
 
 HEADROOM_SECONDS = 3600.0
-BATCH_FAILED = JobError("batch-failed", "Another file of the batch failed, and the batch starts whole or not at all.")
+BATCH_FAILED = JobError(
+    "batch-failed", "Another file of the batch failed or was cancelled, and the batch starts whole or not at all."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def upload_seconds(size: int, before: int, bits_per_second: float, most: float) 
 
 
 def verdict(counts: Mapping[Status, int]) -> bool | None:
-    """Whether a held batch may start: True, False when a file failed, None while one is missing."""
-    if counts.get(Status.STORED_ERROR) or counts.get(Status.SUBMITTED_ERROR):
+    """Whether a held batch may start: True, False when a file failed or was cancelled, None while one is missing."""
+    if any(counts.get(status) for status in (Status.STORED_ERROR, Status.SUBMITTED_ERROR, Status.CANCELLED)):
         return False
     return None if counts.get(Status.CREATED) else True

@@ -10,6 +10,9 @@ from common.contracts.job import Encoding
 from common.errors import NotFound
 from services.front.domain.retention import DEFAULT, Retention
 
+VERIFYING = "VERIFYING"
+"""The phase of a job whose file was uploaded in parts, and is being verified."""
+
 
 class Status(StrEnum):
     """The states of a job. Each says who moves it on, and what a crash leaves."""
@@ -114,11 +117,18 @@ class Job:
     sha256: str | None = None
     encoding: Encoding | None = None
     phase: str | None = None
+    progress: float | None = None
+    queue_position: int | None = None
     attempt: int | None = None
     fence: int | None = None
     outputs: tuple[Output, ...] = ()
     error: JobError | None = None
     history: tuple[tuple[Status, datetime], ...] = ()
+    started_at: datetime | None = None
+    cancel_requested: bool = False
+    """Whether its owner wants it cancelled and job hasn't answered yet; a final job has an answer."""
+    deadline_seconds: int | None = None
+    """How long its run may take from when it is queued; None for jobs from before there were deadlines."""
     batch_id: str | None = None
     upload: Upload | None = None
     held: bool = False
@@ -129,6 +139,11 @@ class Job:
     input_deleted: bool = False
     bytes_deleted: bool = False
     """Whether neither its input nor its outputs are there any more."""
+
+    @property
+    def is_fronts_alone(self) -> bool:
+        """Whether nothing of it can have gone to job, so that front decides alone what becomes of it."""
+        return self.status is Status.CREATED or (self.status is Status.STORED and self.held)
 
     @property
     def ended_at(self) -> datetime | None:
@@ -150,6 +165,7 @@ class NewJob:
     sha256: str | None = None
     retention: Retention = DEFAULT
     encoding: Encoding | None = None
+    deadline_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +182,14 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of state and the fields that come with it. Made by the named constructors alone."""
+    """One change of state and the fields that come with it. Made by the named constructors alone.
+
+    With `by_front_alone` it is made only while nothing of the job can have gone to job: see `Job.is_fronts_alone`.
+    """
 
     target: Status
     fields: Mapping[str, Any] = field(default_factory=dict)
+    by_front_alone: bool = False
 
     @property
     def sources(self) -> frozenset[Status]:
@@ -184,8 +204,11 @@ class Transition:
         return cls(Status.SUBMITTED)
 
     @classmethod
-    def completed(cls, fence: int, attempt: int, outputs: tuple[Output, ...]) -> "Transition":
-        return cls(Status.EXECUTION_COMPLETED, {"fence": fence, "attempt": attempt, "outputs": outputs})
+    def completed(
+        cls, fence: int, attempt: int, outputs: tuple[Output, ...], started_at: datetime | None = None
+    ) -> "Transition":
+        fields = {"fence": fence, "attempt": attempt, "outputs": outputs, "started_at": started_at}
+        return cls(Status.EXECUTION_COMPLETED, fields)
 
     @classmethod
     def not_stored(cls, error: JobError) -> "Transition":
@@ -196,12 +219,18 @@ class Transition:
         return cls(Status.SUBMITTED_ERROR, {"error": error})
 
     @classmethod
-    def failed(cls, attempt: int, error: JobError) -> "Transition":
-        return cls(Status.EXECUTION_ERROR, {"attempt": attempt, "error": error})
+    def failed(cls, attempt: int, error: JobError, started_at: datetime | None = None) -> "Transition":
+        return cls(Status.EXECUTION_ERROR, {"attempt": attempt, "error": error, "started_at": started_at})
 
     @classmethod
-    def cancelled(cls) -> "Transition":
-        return cls(Status.CANCELLED)
+    def cancelled(cls, started_at: datetime | None = None) -> "Transition":
+        """As job says: a run that had started has an end as well."""
+        return cls(Status.CANCELLED, {"started_at": started_at})
+
+    @classmethod
+    def withdrawn(cls) -> "Transition":
+        """Cancelled by front, which decides alone as long as nothing has gone to job."""
+        return cls(Status.CANCELLED, by_front_alone=True)
 
 
 def authorise(job: Job | None, owner: Owner) -> Job:

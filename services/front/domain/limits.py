@@ -50,17 +50,21 @@ class Limits:
         self._max_bytes = max_bytes
         self._by_processor = by_processor
 
-    def max_bytes(self, processor: str, mimetype: str) -> int:
-        """The size of the largest file: by the most exact entry that has one, and never over the general limit."""
-        limits = self._by_processor.get(processor, NONE).by_media_type
-        for pattern in media.patterns(mimetype):
-            if pattern in limits and (most := limits[pattern].max_bytes) is not None:
-                return min(most, self._max_bytes)
-        return self._max_bytes
+    def of(self, processor: str) -> ProcessorLimits:
+        return self._by_processor.get(processor, NONE)
+
+    def max_bytes(self, processor: str, mimetype: str, takes: int | None) -> int:
+        """The size of the largest file: by the most exact entry that has one, and never over the general limit or what
+        the processor itself `takes`.
+        """
+        limits = self.of(processor).by_media_type
+        most = (limits[pattern].max_bytes for pattern in media.patterns(mimetype) if pattern in limits)
+        exact = next((limit for limit in most if limit is not None), None)
+        return min(limit for limit in (exact, takes, self._max_bytes) if limit is not None)
 
     def batch_faults(self, processor: str, mimetypes: Sequence[str]) -> Iterator[str]:
         """What is wrong with a batch of files of these media types, in sentences."""
-        limits = self._by_processor.get(processor, NONE)
+        limits = self.of(processor)
         if limits.max_batch_files is not None and len(mimetypes) > limits.max_batch_files:
             yield f"A batch for {processor} has at most {limits.max_batch_files} files."
         for pattern, limit in limits.by_media_type.items():

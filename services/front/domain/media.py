@@ -1,6 +1,7 @@
 """Media types and encodings: what a client says that its bytes are, and whether they can be that."""
 
 import re
+from collections.abc import Sequence
 from typing import get_args
 
 from common.contracts.job import Encoding
@@ -62,7 +63,7 @@ def safe(value: str) -> str:
         return OCTET_STREAM
 
 
-def is_accepted(mimetype: str, accepted: list[str]) -> bool:
+def is_accepted(mimetype: str, accepted: Sequence[str]) -> bool:
     """Whether `mimetype` is among `accepted`, which may hold `*/*` and `image/*`."""
     return not set(patterns(mimetype)).isdisjoint(accepted)
 

@@ -1,14 +1,12 @@
 """How long a job's bytes are kept after its end, and what a client may ask for."""
 
-import re
 from dataclasses import dataclass
 
 from common.errors import Invalid
+from services.front.domain import periods
+from services.front.domain.periods import DAY
 
-DAY = 86_400
 UNTIL_READ = "until-read"
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": DAY}
-_PERIOD = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +29,9 @@ def parse(text: str | None, most_seconds: int) -> Retention:
         return Retention(most_seconds)
     if text == UNTIL_READ:
         return Retention(most_seconds, until_read=True)
-    period = _PERIOD.fullmatch(text)
-    if period is None:
+    seconds = periods.parse(text)
+    if seconds is None:
         raise _invalid(f"This is neither `{UNTIL_READ}` nor a number of seconds, nor one like `12h` or `7d`.")
-    seconds = int(period[1]) * _UNITS[period[2]]
     if seconds > most_seconds:
         raise _invalid(f"Outputs are kept for {most_seconds} seconds at most.")
     return Retention(seconds)

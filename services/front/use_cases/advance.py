@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 from common.contracts.blob import BlobLabels
 from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
-from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge
+from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge, TooManyRequests
 from common.ids import input_blob_id
 from services.front.domain.job import Job, JobError, Output, Status, Transition
 from services.front.ports import Blobs, InlineStore, JobStore, Runs
+from services.front.use_cases.full_tenants import FullTenants
 
 INPUT_LOST = JobError("input-lost", "The input never reached the store and can no longer come.")
 # Anything else, a timeout or a 5xx, may succeed later.
@@ -30,6 +31,7 @@ class Advance:
         self._runs = runs
         self._lease_seconds = lease_seconds
         self._ask_seconds = ask_seconds
+        self.full_tenants = FullTenants()
 
     async def carry_on(self, job: Job) -> None:
         """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
@@ -41,7 +43,9 @@ class Advance:
             if stored is None:
                 return
             job = stored
-        if job.status is Status.STORED:
+        if job.cancel_requested:
+            await self.cancel(job)
+        elif job.status is Status.STORED:
             await self._submit(job)
         elif job.status is Status.SUBMITTED:
             await self.ask(job)
@@ -62,13 +66,16 @@ class Advance:
                 return None
             blob = found
         won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
+        stored = await self._jobs.find(job.id)
         if won:
             await self._inline.delete([job.id])
-        return await self._jobs.find(job.id)
+        elif stored is None or (stored.status.is_final and stored.sha256 is None):
+            await self._blobs.delete(blob.id)  # its owner has cancelled it while it was on its way
+        return stored
 
     async def _submit(self, job: Job) -> None:
         try:
-            await self._runs.submit(_run_of(job))
+            await self._hand_over(job)
         except _DEFINITE_REFUSALS as refusal:
             await self.finish(job, Transition.not_submitted(_refused(refusal)))
         else:
@@ -78,20 +85,37 @@ class Advance:
         """Learn from job what became of a run, and submit it again if job doesn't know it."""
         run = (await self._runs.statuses([job.id])).get(job.id)
         if run is None:
-            await self._runs.submit(_run_of(job))
+            await self._hand_over(job)
         else:
             await self.settle(job, run)
 
+    async def _hand_over(self, job: Job) -> None:
+        """Submit a run. When its tenant has too many it is for later, as when job is away."""
+        self.full_tenants.check(job.owner.tenant)
+        try:
+            await self._runs.submit(_run_of(job))
+        except TooManyRequests as refusal:
+            self.full_tenants.remember(job.owner.tenant, refusal)
+            raise
+
+    async def cancel(self, job: Job) -> None:
+        """Have job cancel the run, and apply its verdict: an end that came first stands."""
+        await self.settle(job, await self._runs.cancel(job.id))
+
     async def settle(self, job: Job, run: RunStatus) -> None:
-        """Apply what job says of a run. That job knows the run proves that it was submitted."""
+        """Apply what job says of a run. That job knows it proves that it was submitted, unless it was cancelled."""
+        if run.status is RunState.CANCELLED:
+            await self.finish(job, Transition.cancelled(run.started_at))
+            return
         if job.status is Status.STORED:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
         if run.status is RunState.SUCCESS:
             outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
-            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs))
+            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs, run.started_at))
         elif run.status is RunState.FAILED:
             error = run.error or RunError(type="internal", detail="The processor failed.")
-            await self.finish(job, Transition.failed(run.attempt, JobError(error.type, error.detail)))
+            failed = Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at)
+            await self.finish(job, failed)
 
     async def finish(self, job: Job, transition: Transition) -> None:
         """Make a job final. The one place where that is done: what has to follow the end of a job belongs here."""
@@ -128,7 +152,12 @@ def _run_of(job: Job) -> RunSubmit:
         encoding=job.encoding,
     )
     return RunSubmit(
-        id=job.id, inputs=[blob], processor=job.processor, params=dict(job.params), tenant=job.owner.tenant
+        id=job.id,
+        inputs=[blob],
+        processor=job.processor,
+        params=dict(job.params),
+        tenant=job.owner.tenant,
+        deadline_seconds=job.deadline_seconds,
     )
 
 

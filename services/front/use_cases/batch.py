@@ -11,11 +11,11 @@ from common.ids import input_blob_id, is_job_id, new_id
 from services.front.domain import media, names
 from services.front.domain.batch import Batch, NewBatch, upload_seconds
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status
-from services.front.domain.limits import Limits
 from services.front.domain.retention import Retention
-from services.front.domain.retention import parse as parse_retention
+from services.front.domain.terms import Terms
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
+from services.front.use_cases.full_tenants import FullTenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +55,33 @@ class Batches:
         blobs: Blobs,
         catalogue: Catalogue,
         *,
-        default_processor: str,
-        limits: Limits,
-        retention_seconds: int,
+        terms: Terms,
+        full_tenants: FullTenants,
         link_bits_per_second: float,
         most_seconds: float,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._catalogue = catalogue
-        self._default_processor = default_processor
-        self._limits = limits
-        self._retention_seconds = retention_seconds
+        self._terms = terms
+        self._full_tenants = full_tenants
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
 
     async def create(self, owner: Owner, request: BatchRequest) -> BatchSeen:
         """Write a job for each file, and then the batch: a crash before that leaves jobs nobody was told of, and the
-        tracker forgets them. Raises `Invalid`, `TooLarge`, `UnsupportedMediaType`, with a pointer to each file.
+        tracker forgets them. Raises `Invalid`, `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and
+        `TooManyRequests`.
         """
-        entry = await self._catalogue.find(request.processor or self._default_processor)
+        self._full_tenants.check(owner.tenant)
+        wanted = request.processor or self._terms.default_processor
+        entry = await self._catalogue.find(wanted)
         entry.params.check(request.params)
-        retention = parse_retention(request.retention, self._retention_seconds)
+        retention, deadline = self._terms.retention(request.retention), self._terms.deadline(request.deadline)
         self._check_files(entry, request.files)
         held = request.start == "all"
-        batch = NewBatch(new_id(), owner, names.clean(request.name), entry.offer.name, held)
-        uploads = self._uploads(batch, request, retention)
+        batch = NewBatch(new_id(), owner, names.clean(request.name), wanted, held)
+        uploads = self._uploads(batch, request, retention, deadline)
         await self._store.insert_uploads(uploads)
         plans = await self._blobs.plan_uploads(
             [
@@ -112,25 +113,25 @@ class Batches:
 
     def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
         large, unfit, wrong = [], [], []
-        takes = ", ".join(entry.offer.media_types)
+        takes = ", ".join(entry.media_types)
         mimetypes = []
         for n, file in enumerate(files):
             try:
                 mimetype = media.parse(file.mimetype)
-                fits = media.is_accepted(mimetype, entry.offer.media_types)
+                fits = media.is_accepted(mimetype, entry.media_types)
             except UnsupportedMediaType:
                 mimetype, fits = media.OCTET_STREAM, False
             mimetypes.append(mimetype)
-            most = self._limits.max_bytes(entry.offer.name, mimetype)
+            most = self._terms.limits.max_bytes(entry.name, mimetype, entry.max_input_bytes)
             if file.size > most:
                 large.append({"pointer": f"/files/{n}/size", "detail": f"The file is larger than {most} bytes."})
             if not fits:
-                unfit.append({"pointer": f"/files/{n}/mimetype", "detail": f"{entry.offer.name} takes {takes}."})
+                unfit.append({"pointer": f"/files/{n}/mimetype", "detail": f"{entry.name} takes {takes}."})
             try:
                 names.clean(file.name, f"/files/{n}/name")
             except Invalid as invalid:
                 wrong.extend(invalid.errors)
-        too_many = self._limits.batch_faults(entry.offer.name, mimetypes)
+        too_many = self._terms.limits.batch_faults(entry.name, mimetypes)
         wrong.extend({"pointer": "/files", "detail": detail} for detail in too_many)
         if large:
             raise TooLarge(errors=large)
@@ -139,7 +140,9 @@ class Batches:
         if wrong:
             raise Invalid(errors=wrong)
 
-    def _uploads(self, batch: NewBatch, request: BatchRequest, retention: Retention) -> list[NewUpload]:
+    def _uploads(
+        self, batch: NewBatch, request: BatchRequest, retention: Retention, deadline_seconds: int
+    ) -> list[NewUpload]:
         speed = request.link_bits_per_second or self._link_bits_per_second
         uploads, before = [], 0
         for file in request.files:
@@ -153,6 +156,7 @@ class Batches:
                 params=request.params,
                 retention=retention,
                 encoding=file.encoding,
+                deadline_seconds=deadline_seconds,
             )
             seconds = upload_seconds(file.size, before, speed, self._most_seconds)
             uploads.append(NewUpload(job, batch.id, file.sha256, seconds, speed, batch.held))

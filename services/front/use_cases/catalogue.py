@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common.contracts.job import OfferedProcessor
+from common import versions
+from common.contracts.job import OfferedProcessor, OfferedVersion
 from common.errors import Invalid, Problem, Unavailable
 from common.logging import get_logger
 from services.front.domain.params import ParameterSchema
@@ -19,10 +20,13 @@ UNKNOWN_FRESH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A processor on offer, with its parameters' schema compiled."""
+    """A version of a processor on offer, with its parameters' schema compiled."""
 
-    offer: OfferedProcessor
+    name: str
+    version: str
+    media_types: Sequence[str]
     params: ParameterSchema
+    max_input_bytes: int | None
 
 
 class Catalogue:
@@ -31,54 +35,72 @@ class Catalogue:
     def __init__(self, runs: Runs, store: OfferStore) -> None:
         self._runs = runs
         self._store = store
-        self._entries: dict[str, CatalogueEntry] | None = None
+        self._offers: Sequence[OfferedProcessor] | None = None
+        self._entries: dict[str, list[CatalogueEntry]] = {}
         self._asked_at = float("-inf")
         self._asking = asyncio.Lock()
 
     async def all(self) -> Sequence[OfferedProcessor]:
-        return [entry.offer for entry in (await self._current(FRESH_SECONDS)).values()]
+        await self._refresh_after(FRESH_SECONDS)
+        return [offer for offer in self._offers or () if offer.name in self._entries]
 
-    async def find(self, name: str) -> CatalogueEntry:
-        """Raises `Invalid` for a name that was never offered, `Unavailable` when nothing is known at all."""
-        entries = await self._current(FRESH_SECONDS)
-        if name not in entries:
-            entries = await self._current(UNKNOWN_FRESH_SECONDS)
-        if name not in entries:
-            raise Invalid(errors=[{"pointer": "/processor", "detail": "There is no such processor."}])
-        return entries[name]
+    async def find(self, wanted: str) -> CatalogueEntry:
+        """The version that describes what `wanted`, a name that may be pinned, takes: of those that fit the pin the
+        highest, live ones first. When none fits yet, the best of the others has to do: a processor that is rolled
+        out later can take the run. Raises `Invalid` for a name that was never offered, `Unavailable` when nothing is
+        known at all.
+        """
+        if not versions.is_wanted(wanted):
+            raise _unknown("A processor is named as `name`, `name@1`, `name@1.2` or `name@1.2.3`.")
+        name = versions.name_of(wanted)
+        await self._refresh_after(FRESH_SECONDS)
+        if name not in self._entries:
+            await self._refresh_after(UNKNOWN_FRESH_SECONDS)
+        if name not in self._entries:
+            raise _unknown("There is no such processor.")
+        entries = self._entries[name]
+        fitting = (entry for entry in entries if wanted in versions.offered_as(name, entry.version))
+        return next(fitting, entries[0])
 
-    async def _current(self, fresh_seconds: float) -> dict[str, CatalogueEntry]:
-        if self._entries is None or time.monotonic() - self._asked_at > fresh_seconds:
+    async def _refresh_after(self, fresh_seconds: float) -> None:
+        if self._offers is None or time.monotonic() - self._asked_at > fresh_seconds:
             async with self._asking:
-                if self._entries is None or time.monotonic() - self._asked_at > fresh_seconds:
+                if self._offers is None or time.monotonic() - self._asked_at > fresh_seconds:
                     await self._refresh()
-        if self._entries is None:
+        if self._offers is None:
             raise Unavailable("No processor is known yet.")
-        return self._entries
 
     async def _refresh(self) -> None:
         offers: Sequence[OfferedProcessor] | None
         try:
             offers = await self._runs.processors()
         except Problem:
-            offers = await self._store.load_offers() if self._entries is None else None
+            offers = await self._store.load_offers() if self._offers is None else None
         else:
-            known = [entry.offer for entry in self._entries.values()] if self._entries else []
-            if [_lasting(offer) for offer in offers] != [_lasting(offer) for offer in known]:
+            if [_lasting(offer) for offer in offers] != [_lasting(offer) for offer in self._offers or ()]:
                 await self._store.save_offers(offers)
         self._asked_at = time.monotonic()
         if offers is not None:
-            self._entries = dict(_usable(offers))
+            self._offers = offers
+            self._entries = {offer.name: entries for offer in offers if (entries := list(_usable(offer)))}
 
 
-def _usable(offers: Sequence[OfferedProcessor]) -> Iterator[tuple[str, CatalogueEntry]]:
-    for offer in offers:
+def _usable(offer: OfferedProcessor) -> Iterator[CatalogueEntry]:
+    described: Sequence[OfferedProcessor | OfferedVersion] = offer.versions or [offer]
+    for each in sorted(described, key=lambda version: not version.live):
         try:
-            yield offer.name, CatalogueEntry(offer, ParameterSchema(offer.params))
+            schema = ParameterSchema(each.params)
         except ValueError as error:
             # One processor with a broken schema must not take the others along.
-            log.error("catalogue.bad_schema", processor=offer.name, error=str(error)[:500])
+            log.error("catalogue.bad_schema", processor=offer.name, version=each.version, error=str(error)[:500])
+        else:
+            yield CatalogueEntry(offer.name, each.version, each.media_types, schema, each.limits.max_input_bytes)
 
 
 def _lasting(offer: OfferedProcessor) -> dict[str, object]:
-    return offer.model_dump(exclude={"live", "last_seen_at"})
+    seen = {"live", "last_seen_at"}
+    return offer.model_dump(exclude={**dict.fromkeys(seen, True), "versions": {"__all__": seen}})
+
+
+def _unknown(detail: str) -> Invalid:
+    return Invalid(errors=[{"pointer": "/processor", "detail": detail}])

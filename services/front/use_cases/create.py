@@ -16,16 +16,28 @@ from common.ids import input_blob_id, new_id
 from common.logging import get_logger
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
-from services.front.domain.limits import Limits
 from services.front.domain.retention import Retention
-from services.front.domain.retention import parse as parse_retention
+from services.front.domain.terms import Terms
 from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
+from services.front.use_cases.full_tenants import FullTenants
 
 DRAIN_SECONDS = 3
 
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client says of a job beside its parameters, in its own words; None for what it doesn't say."""
+
+    processor: str | None
+    name: str | None
+    mimetype: str | None
+    retention: str | None
+    deadline: str | None
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,7 @@ class Order:
     name: str
     mimetype: str
     retention: Retention
+    deadline_seconds: int
     max_bytes: int
     encoding: Encoding | None = None
 
@@ -81,9 +94,8 @@ class CreateJob:
         catalogue: Catalogue,
         background: Background,
         *,
-        default_processor: str,
-        limits: Limits,
-        retention_seconds: int,
+        terms: Terms,
+        full_tenants: FullTenants,
         max_json_bytes: int,
         max_held_bytes: int,
         max_waiting_bytes: int,
@@ -94,32 +106,25 @@ class CreateJob:
         self._blobs = blobs
         self._catalogue = catalogue
         self._background = background
-        self._default_processor = default_processor
-        self._limits = limits
-        self._retention_seconds = retention_seconds
+        self._terms = terms
+        self._full_tenants = full_tenants
         self._max_json_bytes = max_json_bytes
         self._max_held_bytes = max_held_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
         self._held_bytes = 0
 
-    async def order(
-        self,
-        processor: str | None,
-        params: Iterable[tuple[str, str]],
-        name: str | None,
-        mimetype: str | None,
-        retention: str | None,
-        encoding: Encoding | None = None,
-    ) -> Order:
+    def admit(self, owner: Owner) -> None:
+        """Raises `TooManyRequests` for a tenant that has too much in the queue, before a byte is taken."""
+        self._full_tenants.check(owner.tenant)
+
+    async def order(self, asked: Asked, params: Iterable[tuple[str, str]]) -> Order:
         """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
         `UnsupportedMediaType`.
         """
-        entry = await self._entry(processor)
-        return self._checked(entry, entry.params.from_text(params), name, mimetype, retention, encoding)
-
-    async def _entry(self, processor: str | None) -> CatalogueEntry:
-        return await self._catalogue.find(processor or self._default_processor)
+        wanted = asked.processor or self._terms.default_processor
+        entry = await self._catalogue.find(wanted)
+        return self._checked(wanted, entry, asked, entry.params.from_text(params))
 
     async def from_stream(
         self, owner: Owner, order: Order, body: AsyncIterator[bytes], size: int | None, sha256: str | None
@@ -177,8 +182,10 @@ class CreateJob:
         that takes it further.
         """
         content = await asyncio.to_thread(self._decoded, request)
-        entry = await self._entry(request.processor)
-        order = self._checked(entry, request.params, request.name, request.mimetype, request.retention)
+        wanted = request.processor or self._terms.default_processor
+        entry = await self._catalogue.find(wanted)
+        asked = Asked(request.processor, request.name, request.mimetype, request.retention, request.deadline)
+        order = self._checked(wanted, entry, asked, request.params)
         if len(content) > order.max_bytes:
             raise self._too_large(order.max_bytes)
         media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
@@ -208,28 +215,21 @@ class CreateJob:
     def _too_large(limit: int) -> TooLarge:
         return TooLarge(f"The file is larger than {limit} bytes.")
 
-    def _checked(
-        self,
-        entry: CatalogueEntry,
-        params: Mapping[str, Any],
-        name: str | None,
-        mimetype: str | None,
-        retention: str | None,
-        encoding: Encoding | None = None,
-    ) -> Order:
-        parsed = media.parse(mimetype)
-        if not media.is_accepted(parsed, entry.offer.media_types):
-            takes = ", ".join(entry.offer.media_types)
-            raise UnsupportedMediaType(f"{entry.offer.name} takes {takes}, not {parsed}.")
+    def _checked(self, wanted: str, entry: CatalogueEntry, asked: Asked, params: Mapping[str, Any]) -> Order:
+        mimetype = media.parse(asked.mimetype)
+        if not media.is_accepted(mimetype, entry.media_types):
+            takes = ", ".join(entry.media_types)
+            raise UnsupportedMediaType(f"{entry.name} takes {takes}, not {mimetype}.")
         entry.params.check(params)
         return Order(
-            processor=entry.offer.name,
+            processor=wanted,
             params=params,
-            name=names.clean(name),
-            mimetype=parsed,
-            retention=parse_retention(retention, self._retention_seconds),
-            max_bytes=self._limits.max_bytes(entry.offer.name, parsed),
-            encoding=encoding,
+            name=names.clean(asked.name),
+            mimetype=mimetype,
+            retention=self._terms.retention(asked.retention),
+            deadline_seconds=self._terms.deadline(asked.deadline),
+            max_bytes=self._terms.limits.max_bytes(entry.name, mimetype, entry.max_input_bytes),
+            encoding=asked.encoding,
         )
 
 
@@ -245,4 +245,5 @@ def _new_job(job_id: str, owner: Owner, order: Order, size: int, sha256: str | N
         sha256=sha256,
         retention=order.retention,
         encoding=order.encoding,
+        deadline_seconds=order.deadline_seconds,
     )

@@ -64,12 +64,19 @@ class ReadJob:
         return Seen(await self._learned(job, run, owner))
 
     async def _learned(self, job: Job, run: RunStatus, owner: Owner) -> Job:
-        if job.status is Status.STORED or run.status in (RunState.SUCCESS, RunState.FAILED):
+        if job.status is Status.STORED or run.status not in (RunState.QUEUED, RunState.RUNNING):
             await self._advance.settle(job, run)
             job = authorise(await self._jobs.find(job.id), owner)
         if job.status.is_final:
             return job
-        return replace(job, phase=run.phase or run.status.value, attempt=run.attempt or None)
+        return replace(
+            job,
+            phase=run.phase or run.status.value,
+            progress=run.progress,
+            queue_position=run.queue_position,
+            attempt=run.attempt or None,
+            started_at=run.started_at,
+        )
 
     async def _ask_many(self, ids: Sequence[str]) -> Sequence[RunStatus | None]:
         found = await self._runs.statuses(list(dict.fromkeys(ids)))

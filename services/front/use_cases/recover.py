@@ -30,7 +30,7 @@ class Recover:
 
     async def __call__(self) -> int:
         """Take up every job that stands still now. Returns how many there were."""
-        return await self._carry_on_unsubmitted() + await self._ask_about_submitted()
+        return await self._carry_on_unsubmitted() + await self._ask_about_submitted() + await self._repeat_cancels()
 
     async def _carry_on_unsubmitted(self) -> int:
         taken = 0
@@ -45,6 +45,13 @@ class Recover:
             asked += len(jobs)
             await self._ask(jobs)
         return asked
+
+    async def _repeat_cancels(self) -> int:
+        repeated = 0
+        while jobs := await self._jobs.take_cancels(self._lease_seconds, BATCH):
+            repeated += len(jobs)
+            await asyncio.gather(*(self._one(job) for job in jobs))
+        return repeated
 
     async def _ask(self, jobs: Sequence[Job]) -> None:
         try:

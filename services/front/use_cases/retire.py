@@ -68,6 +68,8 @@ class Retire:
         if step in (Due.BYTES, Due.RECORD):
             blob_ids += [output_blob_id(job.id, job.fence or 0, n) for n in range(len(job.outputs))]
         async with self._slots:
+            if job.upload is not None and job.sha256 is None:
+                await self._blobs.abort_upload(input_blob_id(job.id))
             for blob_id in blob_ids:
                 await self._blobs.delete(blob_id)
             if step is Due.RECORD:

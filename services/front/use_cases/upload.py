@@ -9,7 +9,7 @@ from common.errors import Conflict, Problem
 from common.ids import input_blob_id
 from common.logging import get_logger
 from services.front.domain.batch import BATCH_FAILED, Batch, upload_seconds, verdict
-from services.front.domain.job import Job, JobError, Owner, Status, Transition, authorise
+from services.front.domain.job import VERIFYING, Job, JobError, Owner, Status, Transition, authorise
 from services.front.ports import BatchStore, Blobs, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.batch import facts_of
@@ -76,7 +76,8 @@ class Uploads:
         if status.state == "OPEN":
             raise Conflict("Parts of the file are missing; the upload's plan names them.")
         await self._settle(job, status)
-        return authorise(await self._jobs.find(job_id), owner), status.state == "VERIFYING"
+        job = authorise(await self._jobs.find(job_id), owner)
+        return job, job.phase == VERIFYING
 
     async def look(self) -> int:
         """Look at every upload that is due, and at every held batch. Returns how many uploads there were."""
@@ -106,24 +107,25 @@ class Uploads:
         async with self._slots:
             try:
                 if status.state == "OPEN" and late:
-                    await self._end(job, UPLOAD_EXPIRED)
+                    await self._advance.finish(job, Transition.not_stored(UPLOAD_EXPIRED))
                 else:
                     await self._settle(job, status)
             except Problem as problem:
                 log.warning("upload.later", job=job.id, reason=problem.slug)
 
     async def _settle(self, job: Job, status: UploadStatus) -> None:
-        if status.state == "MISMATCH":
-            await self._end(job, UPLOAD_MISMATCH)
+        if status.state == "VERIFYING":
+            await self._batches.verifying([job.id])
+        elif status.state == "MISMATCH":
+            await self._advance.finish(job, Transition.not_stored(UPLOAD_MISMATCH))
         elif status.state == "COMPLETE" and status.sha256 is not None and status.size is not None:
             await self._jobs.apply(job.id, Transition.stored(status.size, status.sha256), self._lease_seconds)
             stored = await self._jobs.find(job.id)
             if stored is not None and stored.status is Status.STORED and not stored.held:
-                await self._advance.carry_on(stored)
-
-    async def _end(self, job: Job, error: JobError) -> None:
-        await self._blobs.abort_upload(input_blob_id(job.id))
-        await self._advance.finish(job, Transition.not_stored(error))
+                try:
+                    await self._advance.carry_on(stored)
+                except Problem as problem:
+                    log.warning("job.left_to_tracker", job=job.id, status=stored.status, reason=problem.slug)
 
     async def _forget(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -153,6 +155,6 @@ class Uploads:
 
     async def _fail(self, job: Job) -> None:
         if job.status is Status.CREATED:
-            await self._end(job, BATCH_FAILED)
+            await self._advance.finish(job, Transition.not_stored(BATCH_FAILED))
         elif job.status is Status.STORED:
             await self._advance.finish(job, Transition.not_submitted(BATCH_FAILED))
