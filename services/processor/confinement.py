@@ -192,9 +192,9 @@ def _refusals(confinement: Confinement) -> Iterable[Refusal]:
     # The flags of this one are out of a filter's sight; without it, libc calls `clone`.
     yield Refusal("clone3", errno.ENOSYS)
     yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_NEWUSER, masked=_CLONE_NEWUSER)
-    for option in (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE):
-        yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=option)
+    yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_DUMPABLE)
     if not confinement.programs:
+        yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_PDEATHSIG)
         yield from (Refusal(call) for call in ("fork", "vfork", "pidfd_send_signal"))
         yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_THREAD, masked=0)
         yield from (Refusal(call, compare=Compare.NE, value=os.getpid()) for call in _SIGNALLING)

@@ -36,6 +36,7 @@ class Script(Params):
         "nest",
         "trap",
         "swell",
+        "nap",
     ] = "echo"
     where: str = ""
 
@@ -68,6 +69,11 @@ class Scripted(Processor[Script]):
         _tell(context, os.getpid())
         time.sleep(3600)
         return []
+
+    def _nap(self, file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        _tell(context, os.getpid())
+        time.sleep(1)
+        return self._echo(file, params, context)
 
     def _spin(self, _file: InputFile, _params: Script, _context: Context) -> Sequence[Output]:
         while True:
