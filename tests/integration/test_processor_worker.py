@@ -130,6 +130,35 @@ async def test_slots_work_side_by_side(job: FakeJob, start: Start, child: Callab
         assert alive(await child())
 
 
+async def test_one_claim_asks_for_as_many_runs_as_there_are_free_slots(job: FakeJob, start: Start) -> None:
+    runs = [job.submit(act="nap") for _ in range(4)]
+    async with start(slots=3):
+        done = {(await job.reports.get())[0] for _ in runs}
+    assert done == {run.id for run in runs}
+    assert len(next(iter(job.claims.values()))) == 3
+    assert max(len(claimed) for claimed in job.claims.values()) == 3
+
+
+async def test_a_run_that_pins_a_version_is_asked_for_and_worked_on(job: FakeJob, start: Start) -> None:
+    job.submit()
+    pinned = job.queue.get_nowait().model_copy(update={"processor": "scripted@1.2"})
+    job.queue.put_nowait(pinned)
+    async with start():
+        run_id, report = await job.reports.get()
+    assert run_id == pinned.id
+    assert isinstance(report, Complete)
+    assert job.wanted == ["scripted", "scripted@1", "scripted@1.2", "scripted@1.2.3"]
+
+
+async def test_a_phase_is_told_soon_though_heartbeats_are_rare(
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+) -> None:
+    job.submit(act="hang")
+    async with start(heartbeat_seconds=60, drain_seconds=0):
+        await child()
+    assert [(beat.phase, beat.progress) for _, beat in job.beats] == [("CLAIMED", None), ("RUNNING", 0.5)]
+
+
 @pytest.mark.parametrize(
     ("act", "failure", "detail"),
     [
@@ -190,13 +219,16 @@ async def test_a_stale_fence_kills_the_child_and_drops_the_run(
 ) -> None:
     async with start():
         lost = job.submit(act="hang")
-        pid = await child()
+        ended = end_of(await child())
         job.fences[lost.id] += 1
+        before = len(job.calls)
+        await ended
+        assert job.calls[before:].count("heartbeat") <= 2
         following = job.submit()
         run_id, report = await job.reports.get()
         assert run_id == following.id
         assert isinstance(report, Complete)
-        assert not alive(pid)
+    assert job.reports.empty()
     assert not [blob_id for blob_id in blob.blobs if blob_id.startswith(f"o-{lost.id}")]
 
 
