@@ -53,43 +53,44 @@ class _Argument(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(_LIBRARY)
-    library.seccomp_init.restype = ctypes.c_void_p
-    library.seccomp_init.argtypes = (ctypes.c_uint32,)
-    library.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
-    library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
-    library.seccomp_rule_add_array.argtypes = (
+def library() -> ctypes.CDLL:
+    """libseccomp. To load it takes longer than to use it. Raises `OSError` where there is none."""
+    found = ctypes.CDLL(_LIBRARY)
+    found.seccomp_init.restype = ctypes.c_void_p
+    found.seccomp_init.argtypes = (ctypes.c_uint32,)
+    found.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
+    found.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
+    found.seccomp_rule_add_array.argtypes = (
         ctypes.c_void_p,
         ctypes.c_uint32,
         ctypes.c_int,
         ctypes.c_uint,
         ctypes.POINTER(_Argument),
     )
-    library.seccomp_load.argtypes = (ctypes.c_void_p,)
-    library.seccomp_release.argtypes = (ctypes.c_void_p,)
-    library.seccomp_release.restype = None
-    return library
+    found.seccomp_load.argtypes = (ctypes.c_void_p,)
+    found.seccomp_release.argtypes = (ctypes.c_void_p,)
+    found.seccomp_release.restype = None
+    return found
 
 
 def restrict(refusals: Iterable[Refusal]) -> None:
     """Refuse these system calls to this process and what it starts. A call that the architecture doesn't have is passed
     over; another architecture's calls end the process. Raises `OSError` where it can't be done."""
-    library = _library()
-    context = library.seccomp_init(_ALLOW)
+    loaded = library()
+    context = loaded.seccomp_init(_ALLOW)
     if not context:
         raise OSError(errno.ENOMEM, "seccomp_init")
     try:
-        library.seccomp_attr_set(context, _OPTIMIZE, 2)  # older ones don't have it, and are only slower
+        loaded.seccomp_attr_set(context, _OPTIMIZE, 2)  # older ones don't have it, and are only slower
         for refusal in refusals:
-            _add(library, context, refusal)
-        _check(library.seccomp_load(context), "seccomp_load")
+            _add(loaded, context, refusal)
+        _check(loaded.seccomp_load(context), "seccomp_load")
     finally:
-        library.seccomp_release(context)
+        loaded.seccomp_release(context)
 
 
-def _add(library: ctypes.CDLL, context: int, refusal: Refusal) -> None:
-    number = library.seccomp_syscall_resolve_name(refusal.call.encode())
+def _add(loaded: ctypes.CDLL, context: int, refusal: Refusal) -> None:
+    number = loaded.seccomp_syscall_resolve_name(refusal.call.encode())
     if number == _UNKNOWN_CALL:
         return
     arguments = (_Argument * 1)()
@@ -97,7 +98,7 @@ def _add(library: ctypes.CDLL, context: int, refusal: Refusal) -> None:
         arguments[0] = _Argument(refusal.argument, refusal.compare, refusal.value, refusal.masked)
     count = 0 if refusal.compare is None else 1
     action = _ERRNO | refusal.error
-    _check(library.seccomp_rule_add_array(context, action, number, count, arguments), refusal.call)
+    _check(loaded.seccomp_rule_add_array(context, action, number, count, arguments), refusal.call)
 
 
 def _check(result: int, what: str) -> None:
