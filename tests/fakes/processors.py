@@ -140,13 +140,15 @@ class Scripted(Processor[Script]):
             context.new_file("part").write_bytes(bytes(2**20))
 
     def _hide(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
-        """The same, to files that have no name any more."""
+        """Keeps much in files that have no name any more."""
         kept = []
-        while True:
+        for _ in range(100):
             path = context.new_file("hidden")
             kept.append(path.open("wb", buffering=0))
             path.unlink()
             kept[-1].write(bytes(2**20))
+        time.sleep(3600)
+        return []
 
     def _bury(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
         """Makes files without end, with nothing in them."""
