@@ -87,6 +87,7 @@ ATTEMPTS: dict[str, Callable[[Path, int], object]] = {
     "fork": _fork,
     "start a program": lambda _, __: subprocess.run(["/bin/true"], check=True).returncode,
     "open a connection": lambda _, __: socket.socket().close(),
+    "look up a name": lambda _, __: len(socket.getaddrinfo("localhost", 80)) > 0,
     "open a Unix socket": lambda _, __: socket.socket(socket.AF_UNIX).close(),
     "make a pair of sockets": lambda _, __: len(socket.socketpair()),
     "keep memory beyond its end": _shared_memory,

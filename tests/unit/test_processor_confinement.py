@@ -122,6 +122,7 @@ async def test_a_processor_with_network_has_no_more_than_that(attempts: Callable
     denied = (*PRIVATE, "fork", "start a program")
     assert refused(made, *denied) == list(denied), made
     assert made["open a connection"] == "done: None"
+    assert made["look up a name"] == "done: True"
 
 
 async def test_what_a_processor_says_that_it_reads_it_reads(run: Callable[..., Any], tmp_path: Path) -> None:
