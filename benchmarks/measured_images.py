@@ -35,13 +35,12 @@ class MeasuredImageVariants(ImageVariants):
 def _sandbox() -> Sandbox:
     default = {name: field.default for name, field in Settings.model_fields.items()}
     limits: dict[str, Any] = {name: default[name] for name in Limits.__dataclass_fields__}
-    return Sandbox(Limits(**limits), default["wall_seconds"])
+    return Sandbox.started(Limits(**limits), [MeasuredImageVariants()])
 
 
 async def in_sandbox(photo: InputFile, count: int) -> tuple[float, float]:
     """Seconds for so many pictures one after the other, and the greatest peak of their children."""
     sandbox = _sandbox()
-    sandbox.start([MeasuredImageVariants()])
     peaks = []
     started = 0.0
     for n in range(count + 1):  # the first one is not counted: the fork server starts

@@ -16,7 +16,10 @@ A plug-in is a class, found by its entry point in the group `gristmill.processor
 docs/processors.md has the whole contract, and examples/plugin-wordcount is a package of this kind.
 """
 
+import math
+import os
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ __all__ = [
     "Unavailable",
 ]
 
+_PROGRESS_SECONDS = 0.1
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 
 
@@ -98,12 +102,20 @@ class Context:
     def __init__(self, folder: Path, progress_file: Path | None = None) -> None:
         self.folder = folder
         self._progress_file = progress_file
+        self._progress_descriptor: int | None = None
+        self._said_at = -math.inf
         self._files = 0
 
     def progress(self, done: float) -> None:
         """Say how much of the work is done, from 0 to 1. Cheap: it may be called often; users see it now and then."""
-        if self._progress_file is not None:
-            self._progress_file.write_text(f"{min(max(done, 0.0), 1.0):.4f}")
+        now = time.monotonic()
+        if self._progress_file is None or (done < 1 and now < self._said_at + _PROGRESS_SECONDS):
+            return
+        self._said_at = now
+        if self._progress_descriptor is None:
+            self._progress_descriptor = os.open(self._progress_file, os.O_WRONLY | os.O_CREAT, 0o600)
+        # Always as long, and in one write: whoever reads it meanwhile sees the old or the new one.
+        os.pwrite(self._progress_descriptor, f"{min(max(done, 0.0), 1.0):.4f}".encode(), 0)
 
     def new_file(self, name: str) -> Path:
         """A path for an output called `name`: of the name it keeps only the suffix, so any name is safe."""
@@ -119,8 +131,13 @@ class Processor(ABC, Generic[ParamsT]):
     """One kind of work. Each run gets a process of its own, with limits on memory, time and disk, and no network.
 
     `name` is lower-case words joined by hyphens, `version` is `major.minor.patch`; `media_types` are the ones it
-    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is what callers are told. Only with `network`
-    may a run open connections. An instance is made once, without arguments, and pickled into each run's process.
+    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is what callers are told. An instance is made
+    once, without arguments, and pickled into each run's process.
+
+    Only with `network` may a run open connections, and only with `programs` start programs (or processes: threads it
+    always may). It can read the system's libraries, installed packages, its own package and the paths in `reads`, and
+    can start programs from there; it can write in its folder alone. Files that are opened at import are closed again
+    in a run.
     """
 
     name: str
@@ -130,6 +147,8 @@ class Processor(ABC, Generic[ParamsT]):
     params_model: type[BaseModel]
     limits: Limits = Limits()
     network: bool = False
+    programs: bool = False
+    reads: Sequence[Path] = ()
 
     def params_schema(self) -> dict[str, Any]:
         """The JSON Schema (2020-12) of the parameters, which front checks them against."""

@@ -4,6 +4,7 @@ from common.logging import configure
 from common.settings import load, refuse
 from services.processor import registry
 from services.processor.app import run_processor
+from services.processor.sandbox import Unconfined
 from services.processor.settings import Settings
 
 
@@ -14,7 +15,10 @@ def main() -> None:
     except registry.RegistryError as error:
         refuse(str(error))
     configure("processor", settings.log_level)
-    run_processor(settings, processors)
+    try:
+        run_processor(settings, processors)
+    except Unconfined as error:
+        refuse(f"PROCESSOR_SANDBOX: {error}.")
 
 
 if __name__ == "__main__":

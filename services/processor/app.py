@@ -30,18 +30,21 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Job, Blob]]:
 @asynccontextmanager
 async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Processors) -> AsyncIterator[Worker]:
     """A worker that is ready to run, and its private folder, which goes with it."""
-    sandbox = Sandbox(
+    sandbox = Sandbox.started(
         Limits(
             memory_bytes=settings.memory_bytes,
             cpu_seconds=settings.cpu_seconds,
+            wall_seconds=settings.wall_seconds,
             output_bytes=settings.output_bytes,
+            work_bytes=settings.work_bytes,
             open_files=settings.open_files,
             max_decoded_bytes=settings.max_decoded_bytes,
             max_decoded_ratio=settings.max_decoded_ratio,
         ),
-        settings.wall_seconds,
+        processors.values(),
+        settings.readable,
+        strict=settings.sandbox == "strict",
     )
-    sandbox.start(processors.values())
     with process_folder(settings.work_dir) as folder:
         attempts = Attempts(blob, sandbox, processors, folder, settings.wall_seconds)
         yield Worker(

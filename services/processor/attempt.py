@@ -6,16 +6,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import versions
 from common.contracts.job import ClaimedRun, InputRef, OutputInfo
 from common.errors import BadGateway, NotFound
 from common.ids import output_blob_id
 from gristmill import InputFile, Output
+from services.processor.child import INPUT_FILE
 from services.processor.folders import run_folder
 from services.processor.lease import Lease
 from services.processor.ports import Blob
 from services.processor.registry import Processors
 from services.processor.retry import until_answered
-from services.processor.sandbox import RunFailed, Sandbox
+from services.processor.sandbox import RunFailed, Sandbox, progress
 
 CHUNK_BYTES = 256 * 1024
 
@@ -32,20 +34,23 @@ class Attempts:
 
     async def make(self, run: ClaimedRun, lease: Lease) -> list[OutputInfo]:
         """The outputs, which are in blob by then. Raises `RunFailed`; cancelled, it leaves nothing running."""
-        processor = self.processors.get(run.processor)
+        processor = self.processors.get(versions.name_of(run.processor))
         if processor is None:
             raise RunFailed("internal", "The run was given to a processor that doesn't have what it asks for.")
         source = run.inputs[0]
+        most = processor.limits.max_input_bytes
+        if most is not None and source.encoding is None and source.size > most:
+            raise RunFailed("limit", f"{processor.name} takes at most {most} bytes.")
         async with run_folder(self.folder) as folder:
-            path = folder / "input"
+            path = folder / INPUT_FILE
             await self._download(source, path, lease)
-            lease.phase = "RUNNING"
+            lease.enter("RUNNING", lambda: progress(folder))
             file = InputFile(path, source.name, source.mimetype, source.size)
             outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
             return await self._upload(run, outputs, lease)
 
     async def _download(self, source: InputRef, path: Path, lease: Lease) -> None:
-        lease.phase = "DOWNLOADING"
+        lease.enter("DOWNLOADING")
         try:
             async with asyncio.timeout(self.transfer_seconds):
                 await until_answered(lambda: download(self.blob, source, path), "download")
@@ -56,7 +61,7 @@ class Attempts:
             raise RunFailed("internal", "The input couldn't be read from the store in time.") from None
 
     async def _upload(self, run: ClaimedRun, outputs: list[Output], lease: Lease) -> list[OutputInfo]:
-        lease.phase = "UPLOADING"
+        lease.enter("UPLOADING")
         try:
             async with asyncio.timeout(self.transfer_seconds):
                 return [
@@ -71,7 +76,8 @@ async def download(blob: Blob, source: InputRef, path: Path) -> None:
     """Write the input to `path`. Raises `BadGateway` for other bytes than the job's: a bit can flip on the way."""
     digest = hashlib.sha256()
     size = 0
-    with await asyncio.to_thread(path.open, "wb") as target:
+    # Not in a thread: a cancellation would lose the file that it opens.
+    with path.open("wb") as target:
         async with blob.open(source.blob_id) as body:
             async for chunk in body.chunks:
                 size += len(chunk)
@@ -97,7 +103,7 @@ def _measure(path: Path) -> tuple[int, str]:
 
 
 async def _read(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as source:
-        # Read on the loop: the file was written moments ago, so its pages are in memory.
+    # On the loop: the file was written moments ago, so its pages are in memory.
+    with path.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
             yield chunk

@@ -3,39 +3,60 @@
 The parent reads the result as data, never as code: whoever takes over a decoder must gain nothing from it.
 """
 
-import ctypes
-import os
+import errno
 import resource
-import signal
-import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from common.contracts.job import Encoding
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Processor, Unavailable
+from services.processor.confinement import Confinement, Resources, confine, set_limit
 from services.processor.decoding import decode
 
 RESULT_FILE = "result.json"
+PROGRESS_FILE = "progress"
 WORK_FOLDER = "work"
+INPUT_FILE = "input"
 DECODED_FILE = "decoded"
-_PR_SET_PDEATHSIG = 1
+
+Amount = TypeVar("Amount", int, float)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use: seconds of CPU, bytes of address space and of one written file, open files; and what an
-    input that came compressed may decode to, in bytes and as a multiple of its size."""
+    """What one run may use: bytes of address space, seconds of CPU and of the clock; bytes of one written file, and of
+    all that it keeps at once; open files; and what an input that came compressed may decode to, in bytes and as a
+    multiple of its size."""
 
     memory_bytes: int
     cpu_seconds: int
+    wall_seconds: float
     output_bytes: int
+    work_bytes: int
     open_files: int
     max_decoded_bytes: int
     max_decoded_ratio: int
+
+    def with_those_of(self, processor: Processor[Any]) -> "Limits":
+        """Of these and the processor's own, the lesser ones."""
+        theirs = processor.limits
+        return replace(
+            self,
+            memory_bytes=_lesser(self.memory_bytes, theirs.memory_bytes),
+            cpu_seconds=_lesser(self.cpu_seconds, theirs.cpu_seconds),
+            wall_seconds=_lesser(self.wall_seconds, theirs.wall_seconds),
+            output_bytes=_lesser(self.output_bytes, theirs.output_bytes),
+            max_decoded_bytes=_lesser(self.max_decoded_bytes, theirs.max_input_bytes),
+        )
+
+    def resources(self, *, decoding: bool) -> Resources:
+        """Those that the kernel keeps."""
+        largest_file = max(self.output_bytes, self.max_decoded_bytes) if decoding else self.output_bytes
+        return Resources(self.memory_bytes, self.cpu_seconds, largest_file, self.open_files)
 
 
 class ResultOutput(BaseModel):
@@ -50,7 +71,7 @@ class Result(BaseModel):
     """How the processor ended: with outputs, or with a failure's slug and what the user is told."""
 
     outputs: list[ResultOutput] = []
-    failure: str | None = None
+    failure: Literal["invalid-input", "limit", "unavailable", "resource-limit", "internal"] | None = None
     detail: str = ""
     trace: str = ""
 
@@ -62,36 +83,15 @@ def main(
     params: dict[str, Any],
     folder: Path,
     limits: Limits,
+    confinement: Confinement,
 ) -> None:
     """Run one processor in this process, which ends afterwards. `folder` is the run's private one; `encoding` is how
     the file came compressed, if it did."""
     work = folder / WORK_FOLDER
-    _confine(work, limits)
-    result = _run(processor, file, encoding, params, work, limits)
+    confine(folder, work, limits.resources(decoding=encoding is not None), confinement)
+    context = Context(work, folder / PROGRESS_FILE)
+    result = _run(processor, file, encoding, params, context, limits)
     (folder / RESULT_FILE).write_text(result.model_dump_json())
-
-
-def _confine(work: Path, limits: Limits) -> None:
-    os.setsid()
-    if sys.platform == "linux":
-        # Whatever happens to the processor, its children don't outlive it.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Python ignores this one; by default it ends the process, which is how the parent learns of the limit.
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    os.environ.clear()
-    os.environ.update(kept, TMPDIR=str(work))
-    os.umask(0o077)
-    os.chdir(work)
-    # Past the soft limit comes SIGXCPU, which says why; a child that ignores it meets the hard one.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
-    for what, most in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, max(limits.output_bytes, limits.max_decoded_bytes)),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
 
 
 def _run(
@@ -99,15 +99,15 @@ def _run(
     file: InputFile,
     encoding: Encoding | None,
     params: dict[str, Any],
-    work: Path,
+    context: Context,
     limits: Limits,
 ) -> Result:
     try:
         validated = processor.params_model.model_validate(params)
         if encoding is not None:
             file = _decoded(file, encoding, limits)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
-        outputs = [_described(output, work) for output in processor.process(file, validated, Context(work))]
+            set_limit(resource.RLIMIT_FSIZE, limits.output_bytes, limits.output_bytes)
+        outputs = [_described(output, context.folder) for output in processor.process(file, validated, context)]
     except ValidationError as error:
         faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
         return Result(failure="invalid-input", detail="The parameters aren't valid. " + "; ".join(faults))
@@ -119,8 +119,9 @@ def _run(
         return Result(failure="unavailable", detail=str(error))
     except MemoryError:
         return Result(failure="resource-limit")
-    except Exception:  # noqa: BLE001 - a plug-in may raise anything; the log gets it, the user doesn't
-        return Result(failure="internal", trace=traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; the log gets it, the user doesn't
+        no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+        return Result(failure="resource-limit" if no_memory else "internal", trace=traceback.format_exc())
     if len({output.name for output in outputs}) < len(outputs):
         return Result(failure="internal", trace="Two outputs have the same name.")
     return Result(outputs=outputs)
@@ -135,3 +136,7 @@ def _decoded(file: InputFile, encoding: Encoding, limits: Limits) -> InputFile:
 
 def _described(output: Output, work: Path) -> ResultOutput:
     return ResultOutput(name=output.name, mimetype=output.mimetype, file=str(output.path.relative_to(work)))
+
+
+def _lesser(ours: Amount, theirs: Amount | None) -> Amount:
+    return ours if theirs is None else min(ours, theirs)

@@ -6,9 +6,11 @@ its lock file is locked, which the kernel ends with the process, so several proc
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
-import shutil
+import secrets
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -38,7 +40,7 @@ def process_folder(work_dir: Path) -> Iterator[Path]:
     try:
         yield own
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        remove(own)
         os.close(lock)
 
 
@@ -49,7 +51,39 @@ async def run_folder(process_folder: Path) -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(remove, folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, whatever whoever filled it has done to keep it: folders in folders beyond any depth that can be
+    recursed into or named by a path, folders without permissions. Nobody may be writing to it any more."""
+    waiting = [folder]
+    try:
+        while waiting:
+            current = waiting.pop()
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    path = Path(entry)
+                    if not entry.is_dir(follow_symlinks=False):
+                        path.unlink()
+                        continue
+                    path.chmod(0o700)
+                    waiting.append(path if current == folder else path.rename(folder / secrets.token_hex(16)))
+            if current != folder:
+                current.rmdir()
+        folder.rmdir()
+    except OSError as error:
+        log.warning("folders.left", folder=str(folder), error=str(error))
+
+
+def read_start(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file, which others can write: they may have put there what never ends, or
+    a link to something else. Raises `OSError`."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(opened, "rb") as source:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file.", str(path))
+        return source.read(most)
 
 
 def _remove_if_left(folder: Path) -> None:
@@ -58,7 +92,7 @@ def _remove_if_left(folder: Path) -> None:
     except BlockingIOError:
         return
     log.info("folders.removing_leftovers", folder=folder.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     os.close(lock)
 
 

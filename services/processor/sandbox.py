@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -20,13 +21,23 @@ from pydantic import ValidationError
 from common.contracts.job import Encoding
 from common.logging import get_logger
 from gristmill import InputFile, Output, Processor
-from services.processor import child
+from services.processor import child, oom
 from services.processor.child import Limits, Result
+from services.processor.confinement import MEANING, PRINTED_FILE, Confinement, Protection, python_paths, try_out
+from services.processor.folders import read_start
+from services.processor.usage import Allowance, excess
 
 log = get_logger()
 
+WATCH_SECONDS = 0.25
+
 _MAX_RESULT_BYTES = 16 * 2**20
+_MAX_PROGRESS_BYTES = 16
+_MAX_PRINTED_BYTES = 4_000
 _MAX_DETAIL = 500
+# The input has been measured, and what it is decoded to has a limit of its own.
+_NOT_COUNTED = frozenset({child.INPUT_FILE, child.DECODED_FILE})
+_PRELOAD = "services.processor.preload"  # named, not imported: see there
 _KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH")
 # Where RLIMIT_AS leaves no room, glib and other C libraries abort instead of raising.
 _SIGNALS = {
@@ -51,20 +62,39 @@ class RunFailed(Exception):  # noqa: N818 - the run failed, the sandbox did not
         super().__init__(self.detail)
 
 
+class Unconfined(Exception):  # noqa: N818 - the machine lacks something, nothing went wrong
+    """Runs can't be confined here as they have to be. The message says what is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Runs processors in child processes; `wall_seconds` is how long one run may take."""
+    """Runs processors in child processes. `limits` are the operator's; of these and a processor's, the lesser hold."""
 
     limits: Limits
-    wall_seconds: float
+    confinement: Confinement
 
-    def start(self, processors: Iterable[Processor[Any]]) -> None:
-        """Start the fork server with the processors' modules imported, best before any thread runs."""
+    @classmethod
+    def started(
+        cls,
+        limits: Limits,
+        processors: Iterable[Processor[Any]],
+        readable: Iterable[Path] = (),
+        *,
+        strict: bool = False,
+    ) -> "Sandbox":
+        """Starts the fork server with the processors' modules imported, best before any thread runs, and finds out how
+        runs can be confined here. Raises `Unconfined` when `strict` and a protection is missing."""
         forkserver.set_forkserver_preload(
-            [child.__name__, *sorted({type(processor).__module__ for processor in processors})]
+            [_PRELOAD, child.__name__, *sorted({type(processor).__module__ for processor in processors})]
         )
-        with _clean_environment():
-            forkserver.ensure_running()
+        protections = _available()
+        missing = [protection for protection in Protection if protection not in protections]
+        meaning = "; ".join(MEANING[protection] for protection in missing)
+        if missing and strict:
+            raise Unconfined(f"This machine has no {' and no '.join(missing)}: {meaning}")
+        say = log.warning if missing else log.info
+        say("sandbox.ready", protections=sorted(protections), missing=missing, meaning=meaning)
+        return cls(limits, Confinement(protections, (*python_paths(), *map(str, readable))))
 
     async def run(
         self,
@@ -78,20 +108,74 @@ class Sandbox:
         child. Raises `RunFailed`; cancelled, it kills the child."""
         work = folder / child.WORK_FOLDER
         work.mkdir(mode=0o700)
-        process = get_context("forkserver").Process(
-            target=child.main, args=(processor, file, encoding, params, folder, self.limits), daemon=True
-        )
-        with _clean_environment():
-            process.start()
+        limits = self.limits.with_those_of(processor)
+        counter = oom.counter()
+        killed_before = oom.kills(counter)
+        process = _process(child.main, processor, file, encoding, params, folder, limits, self._confining(processor))
         try:
-            async with asyncio.timeout(self.wall_seconds):
-                await _ended(process)
+            async with asyncio.timeout(limits.wall_seconds):
+                await _within(process, folder, limits)
         except TimeoutError:
             raise RunFailed("timeout") from None
         finally:
             exit_code = process.exitcode
             await _end(process)
+        if exit_code == -signal.SIGKILL and oom.kills(counter) != killed_before:
+            log.warning("child.killed_for_memory")
+            raise RunFailed("resource-limit")
         return _outputs(_result(exit_code, folder), work)
+
+    def _confining(self, processor: Processor[Any]) -> Confinement:
+        return replace(
+            self.confinement,
+            network=processor.network,
+            programs=processor.programs,
+            readable=(*self.confinement.readable, *map(str, processor.reads)),
+        )
+
+
+def progress(folder: Path) -> float | None:
+    """How much of the work in a run's folder is done, from 0 to 1, if its processor says so."""
+    with contextlib.suppress(OSError, ValueError):
+        found = float(read_start(folder / child.PROGRESS_FILE, _MAX_PROGRESS_BYTES))
+        return found if 0 <= found <= 1 else None
+    return None
+
+
+def _process(target: Callable[..., None], *arguments: object) -> ForkServerProcess:
+    process = get_context("forkserver").Process(target=target, args=arguments, daemon=True)
+    with _clean_environment():
+        process.start()
+    return process
+
+
+def _available() -> frozenset[Protection]:
+    """Which protections work on this machine, each found out by a process that takes it upon itself."""
+    found = set()
+    for protection in Protection if sys.platform == "linux" else ():
+        process = _process(try_out, protection)
+        process.join()
+        if process.exitcode == 0:
+            found.add(protection)
+        process.close()
+    return frozenset(found)
+
+
+async def _within(process: ForkServerProcess, folder: Path, limits: Limits) -> None:
+    """Returns when the process has ended. Raises `RunFailed` when it uses more than it may."""
+    assert process.pid is not None  # noqa: S101 - it has been started
+    allowance = Allowance(limits.work_bytes, limits.memory_bytes)
+    running = True
+    while running:
+        try:
+            async with asyncio.timeout(WATCH_SECONDS):
+                await _ended(process)
+            running = False
+        except TimeoutError:
+            pass
+        if too_much := await asyncio.to_thread(excess, folder, process.pid, allowance, not_counted=_NOT_COUNTED):
+            log.warning("child.excess", used=too_much)
+            raise RunFailed("resource-limit")
 
 
 async def _ended(process: ForkServerProcess) -> None:
@@ -118,18 +202,24 @@ async def _end(process: ForkServerProcess) -> None:
 def _result(exit_code: int | None, folder: Path) -> Result:
     if exit_code != 0:
         number = -(exit_code or 0)
-        log.warning("child.died", signal=number if number > 0 else None, exit_code=exit_code)
+        log.warning("child.died", signal=number or None, exit_code=exit_code, printed=_printed(folder))
         raise RunFailed(_SIGNALS.get(signal.Signals(number), "internal") if number > 0 else "internal")
     try:
-        with (folder / child.RESULT_FILE).open("rb") as source:
-            result = Result.model_validate_json(source.read(_MAX_RESULT_BYTES))
+        result = Result.model_validate_json(read_start(folder / child.RESULT_FILE, _MAX_RESULT_BYTES))
     except (OSError, ValidationError) as error:
         raise RunFailed("internal") from error
     if result.failure is not None:
         if result.trace:
-            log.warning("processor.raised", trace=result.trace)
+            log.warning("processor.raised", trace=result.trace, printed=_printed(folder))
         raise RunFailed(result.failure, result.detail)
     return result
+
+
+def _printed(folder: Path) -> str:
+    """What the child wrote to standard output and error, of which nothing else is kept."""
+    with contextlib.suppress(OSError):
+        return read_start(folder / PRINTED_FILE, _MAX_PRINTED_BYTES).decode(errors="replace")
+    return ""
 
 
 def _outputs(result: Result, work: Path) -> list[Output]:

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -46,12 +47,24 @@ class Settings(ProcessSettings):
         600, gt=0, description="How long one run's work may take, and each of its transfers from and to blob."
     )
     output_bytes: int = Field(2 * 2**30, ge=2**20, description="Size of the largest file that a run may write.")
+    work_bytes: int = Field(
+        4 * 2**30, ge=2**20, description="Size of all files together that a run may keep at once, its input aside."
+    )
     open_files: int = Field(256, ge=32, description="Files that one run's process may have open.")
     max_decoded_bytes: int = Field(
         5 * 2**30, ge=2**20, description="Size of the largest file that a compressed input may decode to."
     )
     max_decoded_ratio: int = Field(
         1000, ge=1, description="How many times its own size a compressed input may decode to; 16 MiB it always may."
+    )
+    sandbox: Literal["available", "strict"] = Field(
+        "available",
+        description="`strict`: don't start on a machine whose kernel can't confine runs in every way that is known.",
+    )
+    readable: list[Path] = Field(
+        default_factory=list,
+        description="JSON list of paths that runs may read, and start programs from where their processor does, beside "
+        "the system's libraries and the installed packages.",
     )
     heartbeat_seconds: float = Field(10, gt=0, description="How often a run's lease is renewed.")
     offer_seconds: float = Field(30, gt=0, description="How often job is told what this process can run.")

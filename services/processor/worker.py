@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import structlog
 
+from common import versions
 from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Release, RunError
 from common.errors import Problem, StaleFence
 from common.ids import new_id
@@ -20,8 +19,6 @@ from services.processor.retry import pauses, until_answered
 from services.processor.sandbox import RunFailed
 
 log = get_logger()
-
-T = TypeVar("T")
 
 GIVE_BACK_SECONDS = 5
 
@@ -45,6 +42,14 @@ class Worker:
         self._attempts = attempts
         self._pace = pace
         self._stopping = asyncio.Event()
+        self._working: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        # Each under its name and under every version that a run may ask for.
+        self._offered = [
+            wanted
+            for processor in attempts.processors.values()
+            for wanted in versions.offered_as(processor.name, processor.version)
+        ]
 
     def stop(self) -> None:
         """Claim no more; what runs may end within the drain time, and is given back after it."""
@@ -54,13 +59,16 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`."""
         async with asyncio.TaskGroup() as group:
-            offering = group.create_task(self._offer())
-            slots = [group.create_task(self._slot()) for _ in range(self._pace.slots)]
+            beside = [group.create_task(self._offer()), group.create_task(self._fill(group))]
             await self._stopping.wait()
-            offering.cancel()
-            _, late = await asyncio.wait(slots, timeout=self._pace.drain_seconds)
-            for slot in late:
-                slot.cancel()
+            for task in beside:
+                task.cancel()
+            # Together with the claim: a run that came with its cancellation is here.
+            await asyncio.wait(beside)
+            if self._working:
+                _, late = await asyncio.wait(self._working, timeout=self._pace.drain_seconds)
+                for task in late:
+                    task.cancel()
 
     async def _offer(self) -> None:
         mine = offers(self._attempts.processors.values())
@@ -75,34 +83,45 @@ class Worker:
                 pause = pauses()
                 await asyncio.sleep(self._pace.offer_seconds)
 
-    async def _slot(self) -> None:
-        run: ClaimedRun | None = None
-        while not self._stopping.is_set():
-            if run is None:
-                run = await self._unless_stopping(self._claim())
+    async def _fill(self, group: asyncio.TaskGroup) -> None:
+        """Claim as many runs as there are free slots, in one call, for as long as there are any."""
+        while True:
+            self._freed.clear()
+            free = self._pace.slots - len(self._working)
+            if free == 0:
+                await self._freed.wait()
                 continue
+            for run in await self._claim(free):
+                slot = group.create_task(self._slot(run))
+                self._working.add(slot)
+                slot.add_done_callback(self._free)
+
+    def _free(self, slot: asyncio.Task[None]) -> None:
+        self._working.remove(slot)
+        self._freed.set()
+
+    async def _slot(self, run: ClaimedRun | None) -> None:
+        """Work on a run, and on those that come with the answers to its report."""
+        while run is not None:
+            if self._stopping.is_set():
+                return await self._give_back(run)
             with structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence):
                 run = await self._see_through(run)
-        if run is not None:
-            await self._give_back(run)
+        return None
 
-    async def _claim(self) -> ClaimedRun | None:
-        """The next run, or none in time. An answer that was lost is asked for again by the same claim id."""
-        request = self._claim_request(self._pace.claim_wait_seconds)
+    async def _claim(self, most: int) -> list[ClaimedRun]:
+        """The next runs, or none in time. An answer that was lost is asked for again by the same claim id."""
+        request = self._claim_request(most, self._pace.claim_wait_seconds)
         pause = pauses()
         while True:
             try:
-                runs = await self._job.claim(request)
+                return await self._job.claim(request)
             except Problem as problem:
                 log.warning("claim.failed", error=type(problem).__name__, detail=problem.detail)
                 await asyncio.sleep(next(pause))
-            else:
-                return runs[0] if runs else None
 
-    def _claim_request(self, wait_seconds: float) -> ClaimRequest:
-        return ClaimRequest(
-            claim_id=new_id(), processors=list(self._attempts.processors), max=1, wait_seconds=wait_seconds
-        )
+    def _claim_request(self, most: int, wait_seconds: float) -> ClaimRequest:
+        return ClaimRequest(claim_id=new_id(), processors=self._offered, max=most, wait_seconds=wait_seconds)
 
     async def _see_through(self, run: ClaimedRun) -> ClaimedRun | None:
         """Work on a run and report it; returns the next run, when one came with the answer."""
@@ -136,7 +155,7 @@ class Worker:
         except Exception:
             log.exception("run.unforeseen")
             return _failure(run, RunFailed("internal"))
-        claim = None if self._stopping.is_set() else self._claim_request(0)
+        claim = None if self._stopping.is_set() else self._claim_request(1, 0)
         return Complete(fence=run.fence, outputs=outputs, claim=claim)
 
     async def _report(self, run: ClaimedRun, outcome: Complete | Fail) -> ClaimedRun | None:
@@ -162,17 +181,6 @@ class Worker:
             async with asyncio.timeout(GIVE_BACK_SECONDS):
                 await until_answered(lambda: self._job.release(run.id, Release(fence=run.fence)), "release")
                 log.info("run.given_back", run=run.id)
-
-    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What `work` returns, or None when the worker is stopped first."""
-        task = asyncio.create_task(work)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
-        finally:
-            task.cancel()
-            stopping.cancel()
 
 
 def _failure(run: ClaimedRun, failed: RunFailed) -> Fail:

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from common.auth import ServiceTokenSigner
 from common.clients.blob import BlobClient, open_blob_client
 from deploy.local import keys, tokens
 from deploy.local.mongod import free_ports
+from tests.processes import alive, children_of, until
 
 UP_SECONDS = 60
 RUNNER = (sys.executable, "-m", "deploy.local", "up")
@@ -30,34 +30,6 @@ SHORT_LEASES = {
     "FRONT_RECOVERY_SECONDS": "0.5",
     "FRONT_ASK_SECONDS": "3",
 }
-
-
-def children_of(pid: int) -> dict[int, str]:
-    """The command lines of a process's children, by their ids; those that have died are none."""
-    listed = subprocess.run(
-        ["/bin/ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
-    return {int(row[0]): row[-1] for row in rows if int(row[1]) == pid and not row[2].startswith("Z")}
-
-
-def descendants_of(pid: int) -> set[int]:
-    """All that a process has started, and what those have started."""
-    found = set(children_of(pid))
-    return found.union(*(descendants_of(child) for child in found))
-
-
-def alive(pids: set[int]) -> set[int]:
-    """Those of the processes that still run."""
-    listed = subprocess.run(["/bin/ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in listed.splitlines()]
-    return pids & {int(row[0]) for row in rows if not row[1].startswith("Z")}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other processes do, which can't set an event of ours."""
-    while not condition():  # noqa: ASYNC110 - see above
-        await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -105,10 +77,12 @@ def environment(data: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(settings: dict[str, str], command: tuple[str, ...] = RUNNER) -> AsyncIterator[Local]:
-    """Start it, wait until it says that all is ready, and stop it as Ctrl-C does."""
+async def running(
+    settings: dict[str, str], command: tuple[str, ...] = RUNNER, folder: Path | None = None
+) -> AsyncIterator[Local]:
+    """Start it (in a `folder`), wait until it says that all is ready, and stop it as Ctrl-C does."""
     process = await asyncio.create_subprocess_exec(
-        *command, env=settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, cwd=folder, env=settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert process.stdout
     said: list[str] = []

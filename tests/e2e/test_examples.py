@@ -16,9 +16,10 @@ import pytest
 
 from deploy.local import keys
 from tests.architecture.pages import ROOT, code_blocks, page
-from tests.e2e.conftest import Local, alive, children_of, descendants_of, environment, running, until
+from tests.e2e.conftest import Local, environment, running
 from tests.e2e.test_readme import pasted, token_of
 from tests.fakes.container import Container, answer, container
+from tests.processes import alive, children_of, descendants_of, until
 
 PLUGIN, CONTAINER, PROGRAM = (
     ROOT / "examples" / name for name in ("plugin-wordcount", "analyzer-container", "command-redact")

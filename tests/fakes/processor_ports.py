@@ -89,6 +89,7 @@ class FakeJob:
         self.lose: dict[str, deque[Problem]] = {}
         self.errors: dict[str, deque[Problem]] = {}
         self.calls: list[str] = []
+        self.wanted: list[str] = []
         self._called = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -122,12 +123,15 @@ class FakeJob:
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
         self._enter("claim")
+        self.wanted = request.processors
         if request.claim_id not in self.claims:
             try:
                 async with asyncio.timeout(request.wait_seconds or 0.001):
                     self.claims[request.claim_id] = [await self.queue.get()]
             except TimeoutError:
                 self.claims[request.claim_id] = []
+            while not self.queue.empty() and len(self.claims[request.claim_id]) < request.max:
+                self.claims[request.claim_id].append(self.queue.get_nowait())
         return self._leave("claim", self.claims[request.claim_id])
 
     async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:

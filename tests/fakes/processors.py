@@ -1,5 +1,6 @@
 """Processors that misbehave, for the worker and the sandbox to survive."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Params, Processor
+from tests.fakes import attempts
 
 
 class Script(Params):
@@ -27,12 +29,23 @@ class Script(Params):
         "twice",
         "look",
         "spawn",
+        "report",
+        "scatter",
+        "hide",
+        "bury",
+        "nest",
+        "trap",
+        "swell",
+        "nap",
     ] = "echo"
     where: str = ""
 
 
+PID_FILE = "pid"
+
+
 class Scripted(Processor[Script]):
-    """Does what its parameter says. `where` is a file through which a test hears of it."""
+    """Does what its parameter says. What hangs has left its id in its folder by the time it tells of progress."""
 
     name = "scripted"
     version = "1.2.3"
@@ -52,10 +65,15 @@ class Scripted(Processor[Script]):
             outputs.append(Output(f"{n}.txt", "text/plain", path))
         return outputs
 
-    def _hang(self, _file: InputFile, params: Script, _context: Context) -> Sequence[Output]:
-        _tell(params.where, str(os.getpid()))
+    def _hang(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        _tell(context, os.getpid())
         time.sleep(3600)
         return []
+
+    def _nap(self, file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        _tell(context, os.getpid())
+        time.sleep(1)
+        return self._echo(file, params, context)
 
     def _spin(self, _file: InputFile, _params: Script, _context: Context) -> Sequence[Output]:
         while True:
@@ -104,14 +122,79 @@ class Scripted(Processor[Script]):
         path.write_text(f"{names}\n{Path.cwd() == context.folder}")
         return [Output("seen.txt", "text/plain", path)]
 
-    def _spawn(self, _file: InputFile, params: Script, _context: Context) -> Sequence[Output]:
+    def _spawn(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
         grandchild = subprocess.Popen(["/bin/sleep", "3600"])
-        _tell(params.where, str(grandchild.pid))
+        _tell(context, grandchild.pid)
         time.sleep(3600)
         return []
 
+    def _report(self, file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        """What came of each attempt to leave the sandbox, by its name."""
+        path = context.new_file("report.json")
+        path.write_text(json.dumps(attempts.make(params.where)))
+        return [Output("report.json", "application/json", path)]
 
-def _tell(where: str, what: str) -> None:
-    """Through a named pipe, so that the test can await it instead of looking again and again."""
-    with open(where, "w") as pipe:  # noqa: PTH123 - a pipe, not a file
-        pipe.write(what)
+    def _scatter(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """Writes without end, to files that are small each."""
+        while True:
+            context.new_file("part").write_bytes(bytes(2**20))
+
+    def _hide(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """Keeps much in files that have no name any more."""
+        kept = []
+        for _ in range(100):
+            path = context.new_file("hidden")
+            kept.append(path.open("wb", buffering=0))
+            path.unlink()
+            kept[-1].write(bytes(2**20))
+        time.sleep(3600)
+        return []
+
+    def _bury(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """Makes files without end, with nothing in them."""
+        while True:
+            context.new_file("empty").touch()
+
+    def _nest(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """Leaves a folder that is deeper than any path, and can't be read."""
+        locked = context.folder / "locked"
+        (locked / "inside").mkdir(parents=True)
+        locked.chmod(0)
+        for _ in range(3000):
+            os.mkdir("deeper")  # noqa: PTH102 - relative to where the next line leads
+            os.chdir("deeper")
+        return []
+
+    def _trap(self, _file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        """Puts what can't be read where the processor reads."""
+        for name in ("result.json", "progress", "printed"):
+            path = context.folder.parent / name
+            path.unlink(missing_ok=True)
+            if params.where == "pipe":
+                os.mkfifo(path)
+            else:
+                path.symlink_to(params.where)
+        time.sleep(1)  # for long enough to be read by some heartbeats
+        os._exit(0)
+
+    def _swell(self, _file: InputFile, _params: Script, _context: Context) -> Sequence[Output]:
+        """Starts programs without end."""
+        while True:
+            subprocess.Popen(["/bin/sleep", "3600"])
+
+
+class ScriptedPrograms(Scripted):
+    """The same, and may start programs."""
+
+    programs = True
+
+
+class ScriptedNetwork(Scripted):
+    """The same, and may open connections."""
+
+    network = True
+
+
+def _tell(context: Context, pid: int) -> None:
+    (context.folder / PID_FILE).write_text(str(pid))
+    context.progress(0.5)

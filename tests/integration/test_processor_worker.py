@@ -18,7 +18,7 @@ from services.processor.app import open_worker
 from services.processor.settings import Settings
 from services.processor.worker import Worker
 from tests.fakes.processor_ports import FakeBlob, FakeJob
-from tests.fakes.processors import Scripted
+from tests.fakes.processors import PID_FILE, Scripted, ScriptedPrograms
 
 Start = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -38,7 +38,7 @@ def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
     """Runs a worker while the body lasts; stops it at the end, and sees that it leaves no file behind."""
 
     @asynccontextmanager
-    async def started(**changes: Any) -> AsyncIterator[Worker]:
+    async def started(processor: Scripted | None = None, **changes: Any) -> AsyncIterator[Worker]:
         defaults: dict[str, Any] = {
             "job_url": "http://job",
             "blob_url": "http://blob",
@@ -49,7 +49,7 @@ def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
             "memory_bytes": 2**29,
         }
         settings = Settings(**defaults | changes)
-        async with open_worker(settings, job, blob, {"scripted": Scripted()}) as worker:
+        async with open_worker(settings, job, blob, {"scripted": processor or Scripted()}) as worker:
             running = asyncio.create_task(worker.run())
             yield worker
             worker.stop()
@@ -60,11 +60,18 @@ def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
 
 
 @pytest.fixture
-def heard(tmp_path: Path) -> tuple[str, Callable[[], Awaitable[str]]]:
-    """A named pipe for a child to write to, and a way to await what it wrote."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    return str(pipe), lambda: asyncio.to_thread(pipe.read_text)
+def child(job: FakeJob, tmp_path: Path) -> Callable[[], Awaitable[str]]:
+    """The id of the child that has just begun to hang, which it tells by its first progress."""
+    heard = 0
+
+    async def told() -> str:
+        nonlocal heard
+        await job.until(lambda: any(beat.progress for _, beat in job.beats[heard:]))
+        heard = len(job.beats)
+        (left,) = (tmp_path / "work").glob(f"*/*/run-*/work/{PID_FILE}")
+        return left.read_text()
+
+    return told
 
 
 def alive(pid: str) -> bool:
@@ -115,15 +122,41 @@ async def test_complete_brings_the_next_run_without_another_call(job: FakeJob, s
     assert all(completion.claim is not None for completion in job.completed.values())
 
 
-async def test_slots_work_side_by_side(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
-) -> None:
-    where, child = heard
-    job.submit(act="hang", where=where)
+async def test_slots_work_side_by_side(job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]) -> None:
+    job.submit(act="hang")
     other = job.submit()
     async with start(slots=2, drain_seconds=0):
         assert (await job.reports.get())[0] == other.id
         assert alive(await child())
+
+
+async def test_one_claim_asks_for_as_many_runs_as_there_are_free_slots(job: FakeJob, start: Start) -> None:
+    runs = [job.submit(act="nap") for _ in range(4)]
+    async with start(slots=3):
+        done = {(await job.reports.get())[0] for _ in runs}
+    assert done == {run.id for run in runs}
+    assert len(next(iter(job.claims.values()))) == 3
+    assert max(len(claimed) for claimed in job.claims.values()) == 3
+
+
+async def test_a_run_that_pins_a_version_is_asked_for_and_worked_on(job: FakeJob, start: Start) -> None:
+    job.submit()
+    pinned = job.queue.get_nowait().model_copy(update={"processor": "scripted@1.2"})
+    job.queue.put_nowait(pinned)
+    async with start():
+        run_id, report = await job.reports.get()
+    assert run_id == pinned.id
+    assert isinstance(report, Complete)
+    assert job.wanted == ["scripted", "scripted@1", "scripted@1.2", "scripted@1.2.3"]
+
+
+async def test_a_phase_is_told_soon_though_heartbeats_are_rare(
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+) -> None:
+    job.submit(act="hang")
+    async with start(heartbeat_seconds=60, drain_seconds=0):
+        await child()
+    assert [(beat.phase, beat.progress) for _, beat in job.beats] == [("CLAIMED", None), ("RUNNING", 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +181,8 @@ async def test_a_child_that_fails_takes_nothing_with_it(
     tight: dict[str, dict[str, Any]] = {"hang": {"wall_seconds": 0.5}, "spin": {"cpu_seconds": 1}}
     secret = tmp_path / "secret"
     secret.write_text("not an output")
-    where = "/dev/null" if act == "hang" else str(secret)
     async with start(output_bytes=2**22, **tight.get(act, {})):
-        failed = job.submit(act=act, where=where)
+        failed = job.submit(act=act, where=str(secret))
         run_id, report = await job.reports.get()
         assert run_id == failed.id
         assert isinstance(report, Fail)
@@ -171,11 +203,10 @@ async def test_parameters_that_do_not_fit_are_the_users_fault(job: FakeJob, star
 
 
 async def test_the_wall_clock_ends_the_whole_session_of_a_child(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
-    async with start(wall_seconds=1):
-        job.submit(act="spawn", where=where)
+    async with start(ScriptedPrograms(), wall_seconds=1):
+        job.submit(act="spawn")
         ended = end_of(await child())
         _, report = await job.reports.get()
         assert isinstance(report, Fail)
@@ -184,27 +215,28 @@ async def test_the_wall_clock_ends_the_whole_session_of_a_child(
 
 
 async def test_a_stale_fence_kills_the_child_and_drops_the_run(
-    job: FakeJob, blob: FakeBlob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, blob: FakeBlob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
     async with start():
-        lost = job.submit(act="hang", where=where)
-        pid = await child()
+        lost = job.submit(act="hang")
+        ended = end_of(await child())
         job.fences[lost.id] += 1
+        before = len(job.calls)
+        await ended
+        assert job.calls[before:].count("heartbeat") <= 2
         following = job.submit()
         run_id, report = await job.reports.get()
         assert run_id == following.id
         assert isinstance(report, Complete)
-        assert not alive(pid)
+    assert job.reports.empty()
     assert not [blob_id for blob_id in blob.blobs if blob_id.startswith(f"o-{lost.id}")]
 
 
 async def test_a_run_is_dropped_when_job_is_away_for_longer_than_the_lease(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
     async with start():
-        job.submit(act="hang", where=where, lease_seconds=1)
+        job.submit(act="hang", lease_seconds=1)
         pid = await child()
         job.errors["heartbeat"] = deque([Unavailable()] * 1000)
         following = job.submit()
@@ -215,11 +247,10 @@ async def test_a_run_is_dropped_when_job_is_away_for_longer_than_the_lease(
 
 
 async def test_heartbeats_tell_the_phase_while_the_work_lasts(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
     async with start(drain_seconds=0):
-        run = job.submit(act="hang", where=where)
+        run = job.submit(act="hang")
         await child()
         await job.until(lambda: [beat.phase for _, beat in job.beats].count("RUNNING") >= 2)
     assert {(run_id, beat.fence) for run_id, beat in job.beats} == {(run.id, run.fence)}
@@ -282,11 +313,10 @@ async def test_an_input_that_is_gone_fails_as_lost(job: FakeJob, blob: FakeBlob,
 
 
 async def test_stop_lets_a_run_finish_and_claims_no_more(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
     async with start(wall_seconds=2) as worker:
-        first = job.submit(act="hang", where=where)
+        first = job.submit(act="hang")
         await child()
         worker.stop()
         job.submit()
@@ -297,11 +327,10 @@ async def test_stop_lets_a_run_finish_and_claims_no_more(
 
 
 async def test_stop_kills_what_outlasts_the_drain_and_gives_it_back(
-    job: FakeJob, start: Start, heard: tuple[str, Callable[[], Awaitable[str]]]
+    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
-    where, child = heard
     async with start(drain_seconds=0.2):
-        run = job.submit(act="hang", where=where)
+        run = job.submit(act="hang")
         pid = await child()
     run_id, report = job.reports.get_nowait()
     assert run_id == run.id

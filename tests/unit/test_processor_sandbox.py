@@ -24,14 +24,16 @@ def sandbox(memory_bytes: int, **others: int) -> Sandbox:
         **{
             "memory_bytes": memory_bytes,
             "cpu_seconds": 60,
+            "wall_seconds": 60,
             "output_bytes": 2**30,
+            "work_bytes": 2**30,
             "open_files": 256,
             "max_decoded_bytes": 2**30,
             "max_decoded_ratio": 1000,
             **others,
         }
     )
-    return Sandbox(limits, wall_seconds=60)
+    return Sandbox.started(limits, registry.installed().values())
 
 
 def picture(folder: Path, width: int, height: int) -> InputFile:

@@ -1,0 +1,237 @@
+"""What a hostile processor tries in the sandbox, and what comes of it. Linux, with Landlock and libseccomp."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gristmill
+from gristmill import InputFile
+from services.processor import sandbox as sandbox_module
+from services.processor.child import Limits
+from services.processor.confinement import Protection
+from services.processor.folders import remove
+from services.processor.sandbox import RunFailed, Sandbox
+from tests.fakes.processors import Scripted, ScriptedNetwork, ScriptedPrograms
+
+MIB = 2**20
+LIMITS = Limits(
+    memory_bytes=512 * MIB,
+    cpu_seconds=60,
+    wall_seconds=60,
+    output_bytes=32 * MIB,
+    work_bytes=64 * MIB,
+    open_files=256,
+    max_decoded_bytes=32 * MIB,
+    max_decoded_ratio=1000,
+)
+PRIVATE = (
+    "read a secret",
+    "list a folder",
+    "overwrite a file",
+    "make a file",
+    "remove a file",
+    "link a secret",
+    "read the processor's environment",
+    "read the processor's memory",
+    "see the processor's files",
+    "stop the processor",
+    "signal everybody",
+    "leave its session",
+    "open a Unix socket",
+    "keep memory beyond its end",
+    "keep memory out of sight",
+    "become somebody else",
+)
+HARMLESS = {
+    "make a pair of sockets": "done: 2",
+    "start a thread": "done: [1]",
+    "write a temporary file": "done: True",
+    "read a library": "done: True",
+    "list what is open": "done: ['0 null', '1 printed', '2 printed']",
+}
+REFUSED = ("EACCES", "EPERM", "EXDEV")
+
+
+@pytest.fixture
+def ready() -> Sandbox:
+    return Sandbox.started(LIMITS, [Scripted()])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    """Runs a script in a folder of its own; gives its outputs."""
+
+    async def ran(sandbox: Sandbox, processor: Scripted, act: str, where: str = "") -> Any:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        (folder / "input").write_bytes(b"hello")
+        file = InputFile(folder / "input", "a.txt", "text/plain", 5)
+        return await sandbox.run(processor, file, {"act": act, "where": where}, folder)
+
+    return ran
+
+
+@pytest.fixture
+async def attempts(ready: Sandbox, run: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """What came of each attempt. The processor of the attempts is this process."""
+
+    async def made(processor: Scripted, sandbox: Sandbox = ready) -> dict[str, str]:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "secret").write_text("a key")
+        (output,) = await run(sandbox, processor, "report", f"{elsewhere}:{os.getpid()}")
+        assert (elsewhere / "secret").read_text() == "a key"
+        found: dict[str, str] = json.loads(output.path.read_text())
+        return found
+
+    return made
+
+
+def refused(made: dict[str, str], *names: str) -> list[str]:
+    return [name for name in names if made[name] in REFUSED]
+
+
+async def test_a_processor_gets_at_nothing_but_its_folder(attempts: Callable[..., Any]) -> None:
+    made = await attempts(Scripted())
+    denied = (*PRIVATE, "fork", "start a program", "open a connection")
+    assert refused(made, *denied) == list(denied), made
+    assert {name: made[name] for name in HARMLESS} == HARMLESS
+    assert "not allowed to raise" in made["raise a limit"]
+    assert "PROCESSOR" not in made["read its environment"]
+
+
+async def test_a_processor_that_starts_programs_gets_no_further(attempts: Callable[..., Any]) -> None:
+    made = await attempts(ScriptedPrograms())
+    # To everybody is to nobody: the kernel leaves out those it may not reach, and doesn't say so.
+    denied = [name for name in (*PRIVATE, "open a connection") if name != "signal everybody"]
+    assert refused(made, *denied) == denied, made
+    assert {name: made[name] for name in HARMLESS} == HARMLESS
+    assert made["start a program"] == "done: 0"
+    assert made["fork"].startswith("done: ")
+
+
+async def test_a_processor_with_network_has_no_more_than_that(attempts: Callable[..., Any]) -> None:
+    made = await attempts(ScriptedNetwork())
+    denied = (*PRIVATE, "fork", "start a program")
+    assert refused(made, *denied) == list(denied), made
+    assert made["open a connection"] == "done: None"
+    assert made["look up a name"] == "done: True"
+
+
+async def test_what_a_processor_says_that_it_reads_it_reads(run: Callable[..., Any], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("a model")
+    processor = Scripted()
+    processor.reads = (elsewhere,)
+    (output,) = await run(Sandbox.started(LIMITS, [processor]), processor, "report", f"{elsewhere}:{os.getpid()}")
+    made = json.loads(output.path.read_text())
+    assert made["read a secret"] == "done: a model"
+    assert made["overwrite a file"] in REFUSED
+
+
+@pytest.mark.parametrize("act", ["scatter", "hide", "bury", "hog", "fill"])
+async def test_what_is_taken_without_end_has_an_end(ready: Sandbox, run: Callable[..., Any], act: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        await run(ready, Scripted(), act)
+    assert failed.value.type == "resource-limit"
+
+
+async def test_programs_without_end_have_an_end(ready: Sandbox, run: Callable[..., Any]) -> None:
+    with pytest.raises(RunFailed) as failed:
+        await run(ready, ScriptedPrograms(), "swell")
+    assert failed.value.type == "resource-limit"
+
+
+async def test_a_folder_goes_whatever_was_done_to_it(ready: Sandbox, run: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(RunFailed):  # what is deeper than a path can say can't be added up
+        await run(ready, Scripted(), "nest")
+    remove(tmp_path / "run")
+    assert next(tmp_path.iterdir(), None) is None  # noqa: ASYNC240 - nothing else runs
+
+
+@pytest.mark.parametrize("trap", ["pipe", "/etc/passwd"])
+async def test_a_trap_for_the_processor_catches_nothing(
+    ready: Sandbox, run: Callable[..., Any], tmp_path: Path, trap: str
+) -> None:
+    with pytest.raises(RunFailed) as failed:
+        await run(ready, Scripted(), "trap", trap)
+    assert failed.value.type == "internal"
+    assert sandbox_module.progress(tmp_path / "run") is None
+
+
+@pytest.mark.parametrize("written", ["", "0.", "nan", "-0.1", "1.1", "yes", "9" * 10**6, "0.5000\x00"])
+def test_progress_is_a_number_or_nothing(tmp_path: Path, written: str) -> None:
+    (tmp_path / "progress").write_text(written)
+    assert sandbox_module.progress(tmp_path) in (None, 0)
+    (tmp_path / "progress").write_text("0.5000")
+    assert sandbox_module.progress(tmp_path) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("act", "limits", "failure"),
+    [
+        ("hang", gristmill.Limits(wall_seconds=0.3), "timeout"),
+        ("spin", gristmill.Limits(cpu_seconds=1), "timeout"),
+        ("fill", gristmill.Limits(output_bytes=MIB), "resource-limit"),
+        ("hog", gristmill.Limits(memory_bytes=400 * MIB), "resource-limit"),
+    ],
+)
+async def test_of_a_processors_limits_and_the_operators_the_lesser_hold(
+    run: Callable[..., Any], tmp_path: Path, act: str, limits: gristmill.Limits, failure: str
+) -> None:
+    roomy = replace(LIMITS, work_bytes=2**40, output_bytes=2**40, memory_bytes=2**40)
+    processor = Scripted()
+    processor.limits = limits
+    with pytest.raises(RunFailed) as failed:
+        await run(Sandbox.started(roomy, [processor]), processor, act)
+    assert failed.value.type == failure
+    assert sum(path.stat().st_size for path in (tmp_path / "run" / "work").iterdir()) <= MIB
+
+
+LESSER_MACHINE = """
+import asyncio, errno, sys
+from pathlib import Path
+from gristmill import InputFile
+from services.processor.kernel import seccomp, syscalls
+from services.processor.kernel.seccomp import Compare, Refusal
+from services.processor.sandbox import Sandbox, Unconfined
+from tests.fakes.processors import Scripted
+from tests.unit.test_processor_confinement import LIMITS
+
+syscalls.give_up_privileges()
+PR_SET_SECCOMP = 22
+missing = {
+    "landlock": [Refusal("landlock_create_ruleset", errno.ENOSYS)],
+    "seccomp": [Refusal("prctl", compare=Compare.EQ, value=PR_SET_SECCOMP), Refusal("seccomp")],
+}
+seccomp.restrict(missing[sys.argv[1]])
+folder = Path(sys.argv[2])
+file = InputFile(folder / "input", "a.txt", "text/plain", 5)
+file.path.write_text("hello")
+print(asyncio.run(Sandbox.started(LIMITS, [Scripted()]).run(Scripted(), file, {}, folder)))
+try:
+    Sandbox.started(LIMITS, [Scripted()], strict=True)
+except Unconfined as error:
+    print("strict:", error)
+"""
+
+
+@pytest.mark.parametrize("protection", list(Protection))
+def test_a_kernel_that_lacks_something_is_told_of_once_and_refused_if_asked(
+    tmp_path: Path, protection: Protection
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LESSER_MACHINE, protection, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "0.txt" in ended.stdout
+    assert f"strict: This machine has no {protection}: runs can " in ended.stdout
+    (told,) = (line for line in ended.stdout.splitlines() if "sandbox.ready" in line)
+    assert f"missing=[<Protection.{protection.name}" in told
