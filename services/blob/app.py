@@ -92,6 +92,7 @@ def s3_options(settings: StoreSettings) -> S3Options:
         addressing=settings.s3_addressing,
         sse=settings.s3_sse,
         sse_kms_key_id=settings.s3_sse_kms_key_id,
+        conditional_writes=settings.s3_conditional_writes,
     )
 
 

@@ -33,6 +33,11 @@ class StoreSettings(BaseSettings):
     s3_sse_kms_key_id: str | None = Field(
         None, description="s3: id or ARN of the key for aws:kms; without it the account's own."
     )
+    s3_conditional_writes: bool = Field(
+        True,
+        description="s3: whether the store keeps `If-None-Match: *`, as S3 does. Without it blob looks before it "
+        "writes, and two processes that write one id in the same moment may both do so.",
+    )
     upload_origins: list[str] = Field(
         [], description='The origins whose pages may upload, as JSON: `["https://example.org"]`.'
     )

@@ -37,6 +37,7 @@ _RULES: list[dict[str, Any]] = [
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
     },
 ]
+_WITHOUT = "With BLOB_S3_CONDITIONAL_WRITES=false blob looks before it writes, which is enough for one blob process."
 _NOT_OFFERED = {"NotImplemented", "MethodNotAllowed"}
 
 
@@ -58,7 +59,8 @@ async def set_up(options: S3Options, origins: list[str], session: aioboto3.Sessi
             if origins:
                 await _allow_origins(client, options.bucket, origins)
             await _set_lifecycle(client, options.bucket)
-            await _try_create_only(client, options)
+            if options.conditional_writes:
+                await _try_create_only(client, options)
     except (ClientError, BotoCoreError) as error:
         raise SetupError(f"{options.bucket}: {error}") from error
 
@@ -126,14 +128,14 @@ async def _try_create_only(client: "S3Client", options: S3Options) -> None:
     await client.put_object(**where, Body=b"x", IfNoneMatch="*", **options.encryption())
     try:
         if not await _is_refused(client.put_object(**where, Body=b"y", IfNoneMatch="*", **options.encryption())):
-            raise SetupError("This store ignores If-None-Match on PUT, so blob can't keep what it promises there.")
+            raise SetupError(f"This store ignores If-None-Match on PUT. {_WITHOUT}")
         upload: Any = {"UploadId": (await client.create_multipart_upload(**where, **options.encryption()))["UploadId"]}
         try:
             part = await client.upload_part(**where, **upload, PartNumber=1, Body=b"y")
             parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
             complete = client.complete_multipart_upload(**where, **upload, MultipartUpload=parts, IfNoneMatch="*")
             if not await _is_refused(complete):
-                raise SetupError("This store ignores If-None-Match on CompleteMultipartUpload, which blob relies on.")
+                raise SetupError(f"This store ignores If-None-Match on CompleteMultipartUpload. {_WITHOUT}")
         finally:
             await client.abort_multipart_upload(**where, **upload)
     finally:

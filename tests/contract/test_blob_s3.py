@@ -219,3 +219,15 @@ async def test_a_bucket_that_is_not_there_is_no_missing_blob(s3_bucket: TestBuck
             await store.stat("b-1")
         with pytest.raises(Unavailable):
             await store.check()
+
+
+@pytest.mark.parametrize("data", [b"x", LONG], ids=["one PUT", "parts"])
+async def test_a_store_without_conditions_is_written_once_by_one_process(s3_bucket: TestBucket, data: bytes) -> None:
+    """Nothing is asked of the store here, which would else refuse what is there."""
+    others = [bytes([n]) + data[1:] for n in range(4)]
+    async with s3_bucket.open_store(conditional_writes=False) as store:
+        answers = await asyncio.gather(*(put(store, "i-1", each) for each in others), return_exceptions=True)
+        (winner,) = (n for n, answer in enumerate(answers) if not isinstance(answer, BaseException))
+        assert [type(answer) for answer in answers if isinstance(answer, BaseException)] == [AlreadyExists] * 3
+        assert not (await put(store, "i-1", others[winner])).created
+        assert await read(await store.open("i-1")) == others[winner]

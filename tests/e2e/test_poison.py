@@ -45,7 +45,7 @@ async def test_a_run_that_ends_three_processors_is_poison_and_others_do_not_noti
     settings = {
         **environment(tmp_path / "data"),
         "PROCESSOR_WORK_DIR": str(work),
-        # With more, a run beside it loses an attempt too, and may do so three times: nobody knows who ended the process.
+        # With more, a run beside it loses an attempt too, and may do so three times: nobody knows which one it was.
         "PROCESSOR_SLOTS": "1",
         "JOB_BACKOFF_SECONDS": "0.1",
     }

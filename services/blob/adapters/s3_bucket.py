@@ -49,6 +49,7 @@ class S3Options:
     addressing: Literal["path", "virtual"] = "path"
     sse: Literal["none", "AES256", "aws:kms"] = "none"
     sse_kms_key_id: str | None = None
+    conditional_writes: bool = True
 
     def encryption(self) -> dict[str, Any]:
         """The arguments that a new object is encrypted by."""
@@ -65,6 +66,7 @@ class Bucket:
     client: "S3Client"
     name: str
     encryption: dict[str, Any]
+    conditional_writes: bool = True
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def lock(self, key: str) -> asyncio.Lock:
@@ -98,7 +100,7 @@ async def open_client(
 async def open_bucket(options: S3Options, session: aioboto3.Session | None = None) -> AsyncIterator[Bucket]:
     """The bucket as blob itself uses it."""
     async with open_client(options, options.endpoint, session) as client:
-        yield Bucket(client, options.bucket, options.encryption())
+        yield Bucket(client, options.bucket, options.encryption(), options.conditional_writes)
 
 
 @asynccontextmanager

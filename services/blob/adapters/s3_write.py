@@ -11,6 +11,8 @@ from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
+from botocore.exceptions import ClientError
+
 from common.errors import AlreadyExists, NotFound, Problem, Unavailable
 from services.blob.adapters.footer import Footer
 from services.blob.adapters.hashing import HashBeside
@@ -144,27 +146,31 @@ class StagedObject:
 
     async def _create(self) -> None:
         """Make the object, unless there is one. Raises `PreconditionFailed`."""
-        if self._upload_id is None:
-            checksum = await self._checksum()
-            async with calling(PART_SECONDS):
+        where: dict[str, Any] = {"Bucket": self._bucket.name, "Key": BLOBS + self._blob_id}
+        checksum = await self._checksum() if self._upload_id is None else None
+        async with self._bucket.lock(where["Key"]), calling(PART_SECONDS):
+            if self._bucket.conditional_writes:
+                where["IfNoneMatch"] = "*"
+            else:
+                await self._look_first()
+            if checksum is not None:
                 await self._bucket.client.put_object(
-                    Bucket=self._bucket.name,
-                    Key=BLOBS + self._blob_id,
-                    Body=self._part,
-                    ChecksumSHA256=checksum,
-                    IfNoneMatch="*",
-                    **self._properties(),
+                    **where, Body=self._part, ChecksumSHA256=checksum, **self._properties()
                 )
-        else:
-            key = BLOBS + self._blob_id
-            async with self._bucket.lock(key), calling(PART_SECONDS):
+            else:
                 await self._bucket.client.complete_multipart_upload(
-                    Bucket=self._bucket.name,
-                    Key=BLOBS + self._blob_id,
-                    UploadId=self._upload_id,
-                    MultipartUpload={"Parts": self._sent},
-                    IfNoneMatch="*",
+                    **where, UploadId=self._upload_id or "", MultipartUpload={"Parts": self._sent}
                 )
+
+    async def _look_first(self) -> None:
+        """What the store doesn't check, as well as it can be done from here: another process may write meanwhile."""
+        try:
+            await self._bucket.client.head_object(Bucket=self._bucket.name, Key=BLOBS + self._blob_id)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+        else:
+            raise PreconditionFailed("The object is there.")
 
     async def _send_part(self) -> None:
         checksum = await self._checksum()
