@@ -131,7 +131,8 @@ async def test_a_claim_that_found_nothing_does_not_hide_what_came_meanwhile(
 ) -> None:
     """It looked, a run came, and only then it says that there is nothing."""
     flows = MongoFlows(newest(mongodb, database_name), mongodb[database_name]["runs"])
-    await flows.queued(Queued("checksum", "acme"))
+    flows.put(Queued("checksum", "acme"))
+    await flows.all_told()
     (seen,) = await flows.eligible(["checksum"], (), 10)
     run = await submitted(database.runs, "acme")
     await flows.write(leaving({seen.flow.key: Left(seen.version, None)}))

@@ -113,6 +113,7 @@ class MongoClaims:
         alike: dict[frozenset[str], list[_Claim]] = defaultdict(list)
         for claim in claims:
             alike[claim.processors].append(claim)
+        await self._flows.all_told()
         running = await self._running() if self._tenants.limit_running else {}
         full = [tenant for tenant, count in running.items() if self._tenants.room(tenant, count) == 0]
         found = await asyncio.gather(*(self._eligible(wanted, full) for wanted in alike))

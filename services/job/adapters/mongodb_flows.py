@@ -10,18 +10,23 @@ A processor's clock (see `services.job.domain.fairness`) lies in the same collec
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pymongo import UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from common.coalescer import Coalescer
 from common.contracts.job import RunState
-from common.mongo import Document
+from common.logging import get_logger
+from common.mongo import Document, changes
 from services.job.adapters import pipelines
 from services.job.domain.fairness import Charge, Flow, flow_key, parts_of
+
+log = get_logger()
 
 Write = UpdateOne | UpdateMany
 
@@ -95,8 +100,38 @@ class MongoFlows:
         self._flows = flows
         self._runs = runs
         self._repaired = ""
-        self.queued: Coalescer[Queued, None] = Coalescer(self._queued)
+        self._unsaid: list[Queued] = []
+        self._gathering: asyncio.Future[None] | None = None
+        self._telling: asyncio.Future[None] | None = None
+        self._teller: asyncio.Task[None] | None = None
         self.estimate: Coalescer[str, int] = Coalescer(self._estimates)
+
+    def put(self, queued: Queued) -> None:
+        """Tells the flow of runs that have been written, soon; nobody who queues a run waits for it.
+
+        When it can't be told, the sweep will find the runs.
+        """
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().create_future()
+        self._unsaid.append(queued)
+        if self._teller is None:
+            self._teller = asyncio.create_task(self._tell())
+
+    async def all_told(self) -> None:
+        """Waits until flows have been told of all that was put until now."""
+        newest = self._gathering or self._telling
+        if newest is not None:
+            await asyncio.shield(newest)
+
+    async def changed(self) -> AsyncIterator[str]:
+        """A change stream: what is wanted by runs that were put into a flow, by whichever process."""
+        put = [
+            {"fullDocument.version": {"$exists": True}},
+            {"updateDescription.updatedFields.version": {"$exists": True}},
+        ]
+        watched = self._flows.with_options(read_concern=ReadConcern("majority"))
+        async for change in changes(watched, [{"$match": {"$or": put}}, {"$project": {"documentKey": 1}}]):
+            yield parts_of(change["documentKey"]["_id"])[0]
 
     async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[Seen]:
         """The flows where there may be a run to take, those of least tag, but for tenants that may start none."""
@@ -158,14 +193,29 @@ class MongoFlows:
             queued[flow["tenant"]] += max(0, flow["queued"])
         return [queued[tenant] for tenant in tenants]
 
-    async def _queued(self, batch: Sequence[Queued]) -> Sequence[None]:
+    async def _tell(self) -> None:
+        try:
+            while self._unsaid:
+                batch, self._unsaid = self._unsaid, []
+                told = self._telling = self._gathering
+                self._gathering = None
+                try:
+                    await self._queued(batch)
+                except PyMongoError as error:
+                    log.warning("flows.untold", error=type(error).__name__, runs=len(batch))
+                finally:
+                    if told is not None:
+                        told.set_result(None)
+        finally:
+            self._teller = self._telling = None
+
+    async def _queued(self, batch: Sequence[Queued]) -> None:
         together: dict[str, Queued] = {}
         for more in batch:
             key = flow_key(more.processor, more.tenant)
             others = together.get(key, Queued(more.processor, more.tenant, 0, more.due))
             together[key] = Queued(more.processor, more.tenant, others.runs + more.runs, min(others.due, more.due))
         await self._flows.bulk_write([_put(key, more) for key, more in together.items()], ordered=False)
-        return [None] * len(batch)
 
 
 def _put(key: str, more: Queued) -> UpdateOne:

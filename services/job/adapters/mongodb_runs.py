@@ -9,7 +9,6 @@ The inputs and parameters are kept as the JSON text they came as: the queue neve
 depth or number of theirs can spoil a bulk write for others.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,7 @@ class MongoRunStore:
         if await self._submits(UpdateOne({"_id": run.id, "state": {"$exists": False}}, pipeline, upsert=True)):
             if handover is not None:
                 return Submitted(RunState.RUNNING, created=True)
-            await self._flows.queued(Queued(run.processor, run.tenant))
+            self._flows.put(Queued(run.processor, run.tenant))
             return Submitted(RunState.QUEUED, created=True)
         found = await self._runs.find_one({"_id": run.id}, {"state": 1})
         if found is None:
@@ -79,9 +78,11 @@ class MongoRunStore:
         return Submitted(RunState(found["state"]), created=False)
 
     async def queued_estimate(self, tenant: str) -> int:
+        await self._flows.all_told()
         return await self._flows.estimate(tenant)
 
     async def queued_count(self, tenant: str) -> int:
+        await self._flows.all_told()
         return await self._flows.count(tenant)
 
     async def claim(
@@ -119,7 +120,7 @@ class MongoRunStore:
         found = await self._change(run_id, fence, pipelines.fail(error.model_dump(), retry, token), reads=True)
         if found is None or found.get("token") != token:
             raise StaleFence
-        await self._went_back([found])
+        self._went_back([found])
         return RunState(found["state"])
 
     async def release(self, run_id: str, fence: int) -> None:
@@ -127,7 +128,7 @@ class MongoRunStore:
         found = await self._change(run_id, fence, pipelines.release(token), reads=True)
         if found is None or found.get("token") != token:
             raise StaleFence
-        await self._went_back([found])
+        self._went_back([found])
 
     async def sweep(self, retry: RetryPolicy) -> int:
         late = {"deadlineAt": {"$exists": True}, "state": {"$in": list(OPEN)}, **pipelines.due("deadlineAt")}
@@ -140,7 +141,8 @@ class MongoRunStore:
                 token, mine = new_id(), {"_id": {"$in": ids}}
                 taken = await self._runs.update_many({**mine, **lapsed}, pipelines.sweep(retry, token))
                 swept += taken.modified_count
-                await self._went_back(await self._runs.find({**mine, "token": token}, CHANGED).to_list())
+                self._went_back(await self._runs.find({**mine, "token": token}, CHANGED).to_list())
+        await self._flows.all_told()
         await self._flows.repair(REPAIRED_AT_ONCE)
         return swept
 
@@ -172,27 +174,15 @@ class MongoRunStore:
         await self._runs.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
 
     async def queued(self) -> AsyncIterator[str | None]:
-        """A change stream: inserts name their processor, what goes back into the queue does not."""
-        watched: list[Document] = [
-            {
-                "$match": {
-                    "$or": [
-                        {"operationType": "insert", "fullDocument.state": RunState.QUEUED},
-                        {"operationType": "update", "updateDescription.updatedFields.state": RunState.QUEUED},
-                    ]
-                }
-            },
-            {"$project": {"fullDocument.processor": 1}},
-        ]
-        async for change in changes(self._runs, watched):
-            yield change.get("fullDocument", {}).get("processor")
+        """Whatever is put into a flow changes its version."""
+        async for processor in self._flows.changed():
+            yield processor
 
-    async def _went_back(self, runs: Sequence[Document]) -> None:
+    def _went_back(self, runs: Sequence[Document]) -> None:
         """Tells the flows of those that are queued again; some may have ended instead."""
-        queued = [run for run in runs if run["state"] == RunState.QUEUED]
-        await asyncio.gather(
-            *(self._flows.queued(Queued(run["processor"], run["tenant"], due=run["availableAt"])) for run in queued)
-        )
+        for run in runs:
+            if run["state"] == RunState.QUEUED:
+                self._flows.put(Queued(run["processor"], run["tenant"], due=run["availableAt"]))
 
     async def _change(
         self, run_id: str, fence: int, pipeline: pipelines.Pipeline, *, reads: bool = False
