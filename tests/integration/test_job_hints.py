@@ -34,11 +34,14 @@ async def test_what_is_queued_or_requeued_is_hinted_at(mongodb: Client, database
             while heard.empty():  # the stream tells only of what comes after it was opened
                 await queued()
                 await asyncio.sleep(0.05)
-            assert await heard.get() == "checksum"
-            (claimed, *_) = await there.runs.claim(new_id(), ["checksum"], 1, 30)
+            requeued = a_run("image-variants")
+            await there.runs.submit(requeued)
+            while await heard.get() != requeued.processor:
+                pass
+            (claimed,) = await there.runs.claim(new_id(), [requeued.processor], 1, 30)
             failure = RunError(type="internal", detail="x")
             await there.runs.fail(claimed.run.id, claimed.fence, failure, RetryPolicy(3, 0))
-            while await heard.get() is not None:
+            while await heard.get() != requeued.processor:
                 pass
         finally:
             listening.cancel()
