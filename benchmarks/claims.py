@@ -70,6 +70,7 @@ async def _filled(client: Client, size: int) -> JobDatabase:
     raw = client.get_database(name, read_concern=ReadConcern("local"), write_concern=WriteConcern(w=1))
     run = new_run(PROCESSOR)
     await database.runs.submit(run)
+    await database.runs.queued_count(run.tenant)  # which waits until its flow has been written
     template: Document = await raw["runs"].find_one({"_id": run.id}) or {}
     await raw["runs"].delete_one({"_id": run.id})
     flow: Document = await raw["flows"].find_one({"_id": template["flow"]}) or {}
