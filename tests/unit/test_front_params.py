@@ -1,6 +1,7 @@
 """Parameters: checked against a processor's schema, and read from texts by its types."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,3 +136,12 @@ def test_what_no_store_takes_is_refused_however_loose_the_schema(params: dict[st
 
 def test_what_a_store_takes_passes() -> None:
     LOOSE.check({**nested(MAX_DEPTH), "n": 2**63 - 1, "m": -(2**63), "$gt": "", "a.b": None, "x": 1e308})
+
+
+@pytest.mark.parametrize("scheme", ["file", "http"])
+def test_a_schema_that_refers_outside_itself_is_refused_and_nothing_fetched(scheme: str, tmp_path: Path) -> None:
+    there = tmp_path / "schema.json"
+    there.write_text("{}")
+    reference = there.as_uri() if scheme == "file" else "http://127.0.0.1:9/schema.json"
+    with pytest.raises(ValueError, match="refers to nothing outside itself"):
+        ParameterSchema({"properties": {"a": {"$ref": reference}}})

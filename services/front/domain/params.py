@@ -11,6 +11,7 @@ import jsonschema_rs
 from jsonschema_rs import ValidationErrorKind
 
 from common.errors import Invalid
+from common.json_schema import compiled
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -24,7 +25,7 @@ class ParameterSchema:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
-        self._validator = jsonschema_rs.validator_for(dict(schema), mask="The value")
+        self._validator = compiled(schema)
 
     def check(self, params: Mapping[str, Any]) -> None:
         """Raises `Invalid` with a pointer to each fault."""
