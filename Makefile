@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token test check lint types imports format openapi bench bench-scale lock clean
+.PHONY: help setup up token test soak check lint types imports format openapi bench bench-scale lock clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ token: setup ## Print a token for TENANT= and SUB= (also TTL= in seconds, CLAIMS
 # Each process has a mongod of its own; much of a test is waiting, so two are nearly twice as fast.
 test: setup ## Run all tests, with a real mongod
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+soak: setup ## Kill and stop processes for MINUTES= by SEED=, and prove that nothing is lost
+	@exec $(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 check: lint types imports test ## All that has to pass: lint, types, import contracts, tests
 
