@@ -156,6 +156,13 @@ class TooManyRequests(Problem):
     default_headers: ClassVar = {"Retry-After": "5"}
 
 
+class RateLimited(Problem):
+    """You have made more requests than you may. Try again after `Retry-After` seconds."""
+
+    status, slug = 429, "rate-limited"
+    default_headers: ClassVar = {"Retry-After": "1"}
+
+
 class BadGateway(Problem):
     """A service behind this one answered with something that can't be used."""
 

@@ -24,6 +24,7 @@ from common.web.serve import Listener, Readiness, background
 from services.front.adapters.changes import MongoChanges
 from services.front.adapters.mongodb import MongoJobStore
 from services.front.adapters.mongodb_batches import MongoBatchStore
+from services.front.adapters.mongodb_budgets import MongoBudgets
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
 from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
@@ -32,6 +33,7 @@ from services.front.api.fast_status import FastStatus
 from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
+from services.front.domain.rate import RatePolicy
 from services.front.domain.terms import Terms
 from services.front.ports import Blobs, Runs
 from services.front.settings import Settings
@@ -40,6 +42,7 @@ from services.front.use_cases.batch import Batches
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
+from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob, TakeReports
 from services.front.use_cases.upload import Uploads
 
@@ -184,11 +187,14 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             read_grace_seconds=settings.read_grace_seconds,
         )
 
+        budgets = MongoBudgets(core.mongodb, settings.database)
+        limited = LimitedTokens(tokens, budgets, RatePolicy(settings.rate_requests, settings.rate_seconds))
+
         async def check() -> None:
             await core.mongodb.admin.command("ping")
 
         public = public_app(readiness, check)
-        public.state.tokens = tokens
+        public.state.tokens = limited
         public.state.stall_seconds = settings.stall_seconds
         public.state.create = create
         public.state.read = read
@@ -212,9 +218,10 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", core.inline.create_indexes),
             partial(until_done, "indexes", core.retention.create_indexes),
+            partial(until_done, "indexes", budgets.create_indexes),
         ):
             try:
-                yield FastStatus(public, tokens, read), internal_app
+                yield FastStatus(public, limited, read), internal_app
             finally:
                 await later.drain()
 

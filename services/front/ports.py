@@ -10,6 +10,7 @@ from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition
+from services.front.domain.rate import Leased, RatePolicy
 
 
 class JobStore(Protocol):
@@ -229,3 +230,10 @@ class Tokens(Protocol):
 
     async def owner(self, authorization: str | None) -> Owner:
         """The owner named by an `Authorization` header. Raises `Unauthorized`."""
+
+
+class Budgets(Protocol):
+    """How many requests each owner has left, for all processes of front together."""
+
+    async def lease(self, owner: Owner, requests: int, policy: RatePolicy) -> Leased:
+        """Takes as many requests out of the owner's budget as there are, and `requests` at most."""

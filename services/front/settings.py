@@ -65,6 +65,11 @@ class Settings(ServerSettings):
         7 * DAY, ge=1, le=MAX_DEADLINE_SECONDS, description="The longest deadline that a job may ask for."
     )
 
+    rate_requests: int = Field(
+        60_000, ge=1, description="How many requests each owner may make in `rate_seconds`, over all fronts."
+    )
+    rate_seconds: float = Field(60, ge=1, description="The time that `rate_requests` are for.")
+
     stall_seconds: float = Field(
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )

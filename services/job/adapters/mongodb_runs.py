@@ -22,7 +22,7 @@ from common.coalescer import Coalescer
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import Conflict, Invalid, StaleFence, Unavailable
 from common.ids import new_id
-from common.mongo import Document, changes
+from common.mongo import Document
 from services.job.adapters import pipelines
 from services.job.adapters.mongodb_claims import MongoClaims, inputs_json
 from services.job.adapters.mongodb_flows import MongoFlows, Queued
