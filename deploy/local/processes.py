@@ -104,6 +104,7 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
             "FRONT_TOKEN_SECRET_FILE": str(keys.users_secret),
             "FRONT_TOKEN_AUDIENCE": tokens.AUDIENCE,
             "FRONT_TOKEN_ISSUER": tokens.ISSUER,
+            "FRONT_NOTICE_SECONDS": "0",
             "FRONT_DRAIN_SECONDS": _DRAIN_SECONDS,
         },
         "BLOB_": {
@@ -111,6 +112,7 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
             "BLOB_DATA_DIR": str(settings.data / "blobs"),
             "BLOB_CALLERS_DIR": str(keys.callers_of("blob")),
             "BLOB_UPLOAD_KEY_FILE": str(keys.uploads_secret),
+            "BLOB_NOTICE_SECONDS": "0",
             "BLOB_DRAIN_SECONDS": _DRAIN_SECONDS,
             "BLOB_STORE": settings.blob_store,
             **(_told_of_s3(settings, keys) if settings.embeds_s3 else {}),
@@ -121,6 +123,7 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
             "JOB_FRONT_URL": f"http://127.0.0.1:{settings.front_internal_port}",
             "JOB_KEY_FILE": str(keys.private("job")),
             "JOB_CALLERS_DIR": str(keys.callers_of("job")),
+            "JOB_NOTICE_SECONDS": "0",
             "JOB_DRAIN_SECONDS": _DRAIN_SECONDS,
         },
         "PROCESSOR_": {

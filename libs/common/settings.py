@@ -31,6 +31,12 @@ class ServerSettings(ProcessSettings):
         description="Folder with the public keys of the services that may call: `<caller>.pem`, "
         "or `<caller>.<anything>.pem` for a second key while keys are changed."
     )
+    notice_seconds: float = Field(
+        3,
+        ge=0,
+        le=60,
+        description="How long requests are still taken after SIGTERM, while `/readyz` says 503 to balancers.",
+    )
     drain_seconds: int = Field(25, ge=0, le=300, description="How long running requests may go on after SIGTERM.")
 
 

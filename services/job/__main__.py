@@ -4,7 +4,7 @@ from functools import partial
 
 from common.logging import configure
 from common.settings import load
-from common.web.serve import run_server
+from common.web.serve import Drain, run_server
 from services.job.app import open_listeners
 from services.job.settings import Settings
 
@@ -12,7 +12,7 @@ from services.job.settings import Settings
 def main() -> None:
     settings = load(Settings)
     configure("job", settings.log_level)
-    run_server(partial(open_listeners, settings), settings.drain_seconds)
+    run_server(partial(open_listeners, settings), Drain(settings.notice_seconds, settings.drain_seconds))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,16 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a process ends: first it isn't ready, but takes requests for `notice_seconds`, since a balancer learns that
+    only when it asks again; then it takes none, and those that run have `seconds` to finish.
+    """
+
+    notice_seconds: float
+    seconds: int
+
+
 class Readiness:
     """Whether this process takes requests; `/readyz` asks it, and a drain ends it."""
 
@@ -59,17 +69,21 @@ def new_server(listener: Listener, drain_seconds: int, *, header_seconds: float 
     )
 
 
-async def serve(listeners: list[Listener], readiness: Readiness, drain_seconds: int) -> None:
-    """Serve until SIGTERM or SIGINT; then let running requests finish for `drain_seconds`."""
-    servers = [new_server(listener, drain_seconds) for listener in listeners]
+async def serve(listeners: list[Listener], readiness: Readiness, drain: Drain) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the notice short."""
+    servers = [new_server(listener, drain.seconds) for listener in listeners]
+    loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        log.info("serve.stopping")
+        log.info("serve.draining")
+        loop.call_later(0 if readiness.draining else drain.notice_seconds, close)
         readiness.draining = True
+
+    def close() -> None:
+        log.info("serve.stopping")
         for server in servers:
             server.should_exit = True
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     log.info("serve.starting", ports=[listener.port for listener in listeners])
@@ -79,14 +93,14 @@ async def serve(listeners: list[Listener], readiness: Readiness, drain_seconds: 
 
 
 def run_server(
-    open_listeners: Callable[[Readiness], AbstractAsyncContextManager[list[Listener]]], drain_seconds: int
+    open_listeners: Callable[[Readiness], AbstractAsyncContextManager[list[Listener]]], drain: Drain
 ) -> None:
     """Open what a service is made of, serve it, and close it again; the last of a service's four starting steps."""
 
     async def main() -> None:
         readiness = Readiness()
         async with open_listeners(readiness) as listeners:
-            await serve(listeners, readiness, drain_seconds)
+            await serve(listeners, readiness, drain)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
