@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from starlette.types import ASGIApp
 
-from common.web.serve import Listener, Readiness, run_server
+from common.web.serve import Drain, Listener, Readiness, run_server
 
 DRAIN_SECONDS = 1
 
@@ -21,4 +21,4 @@ def serve(app: ASGIApp, port: int, opened: AbstractAsyncContextManager[object] |
         async with opened or _nothing():
             yield [Listener(app, "127.0.0.1", port)]
 
-    run_server(listeners, DRAIN_SECONDS)
+    run_server(listeners, Drain(0, DRAIN_SECONDS))
