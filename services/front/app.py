@@ -26,9 +26,11 @@ from services.front.adapters.mongodb import MongoJobStore
 from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_budgets import MongoBudgets
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb_listing import MongoListingStore
 from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
-from services.front.api import batches, docs, internal, jobs, problem_pages, processors
+from services.front.api import batches, docs, internal, jobs, listing, problem_pages, processors
+from services.front.api.cursors import Cursors
 from services.front.api.fast_status import FastStatus
 from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.domain.limits import Limits
@@ -42,6 +44,7 @@ from services.front.use_cases.batch import Batches
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
+from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob, TakeReports
 from services.front.use_cases.upload import Uploads
@@ -156,6 +159,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             deadline_seconds=settings.deadline_seconds,
             max_deadline_seconds=settings.max_deadline_seconds,
         )
+        owned = MongoListingStore(core.mongodb, settings.database)
         create = CreateJob(
             core.jobs,
             core.inline,
@@ -199,6 +203,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.create = create
         public.state.read = read
         public.state.cancel = CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
+        public.state.list_jobs = ListJobs(owned)
+        public.state.cursors = Cursors.from_file(settings.key_file)
         public.state.batches = announce
         public.state.uploads = core.uploads
         public.state.blobs = core.blobs
@@ -216,6 +222,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(repeat, "changes", changes.follow, 0),
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.batches.create_indexes),
+            partial(until_done, "indexes", owned.create_indexes),
             partial(until_done, "indexes", core.inline.create_indexes),
             partial(until_done, "indexes", core.retention.create_indexes),
             partial(until_done, "indexes", budgets.create_indexes),
@@ -238,6 +245,7 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
     )
     app.add_middleware(LingeringClose)
     app.include_router(jobs.router)
+    app.include_router(listing.router)
     app.include_router(batches.router)
     app.include_router(processors.router)
     app.include_router(problem_pages.router)

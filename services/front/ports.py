@@ -10,6 +10,7 @@ from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition
+from services.front.domain.listing import Filters, Position
 from services.front.domain.rate import Leased, RatePolicy
 
 
@@ -57,6 +58,13 @@ class JobStore(Protocol):
 
     async def take_task(self, name: str, every_seconds: float) -> bool:
         """Whether this caller may do a task that is to be done once in `every_seconds`, by whomever."""
+
+
+class ListingStore(Protocol):
+    """An owner's jobs, in order."""
+
+    async def owned(self, owner: Owner, filters: Filters, after: Position | None, limit: int) -> Sequence[Job]:
+        """At most `limit` of the jobs that are this owner's and pass, newest first, from behind `after`."""
 
 
 class BatchStore(Protocol):

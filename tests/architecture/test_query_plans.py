@@ -5,7 +5,7 @@ job's are tested in tests/integration/test_job_plans.py.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,9 +17,11 @@ from common.mongo import Document
 from services.front.adapters.mongodb import MongoJobStore
 from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb_listing import MongoListingStore
 from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
+from services.front.domain.listing import Filters, Position
 from services.front.domain.retention import DEFAULT, Retention
 
 MANY = 300
@@ -57,6 +59,7 @@ class Stores:
         self.inline = MongoInlineStore(client, database)
         self.offers = MongoOfferStore(client, database)
         self.batches = MongoBatchStore(client, database)
+        self.listing = MongoListingStore(client, database)
         self.retention = MongoRetentionStore(client, database)
 
 
@@ -71,6 +74,7 @@ async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
         await stores.jobs.create_indexes()
         await stores.inline.create_indexes()
         await stores.batches.create_indexes()
+        await stores.listing.create_indexes()
         await stores.retention.create_indexes()
         created = await stores.jobs.insert_created(new_job(), LONG)
         await stores.inline.put(created.id, b"bytes")
@@ -139,6 +143,23 @@ async def retention(stores: Stores) -> None:
     await stores.retention.forget([job])
 
 
+async def listing(stores: Stores) -> None:
+    owner, beginning = Owner("acme", "alice"), Position(LATER, new_id())
+    mine = [await stores.jobs.insert_created(new_job(), LONG) for _ in range(3)]
+    stores.recorder.commands.clear()
+    for filters in (
+        Filters(),
+        Filters((Status.CREATED,)),
+        Filters((Status.CREATED, Status.STORED), name="a.txt"),
+        Filters(processor="checksum", name="a.txt", created_after=mine[0].created_at - timedelta(days=1)),
+    ):
+        assert len(await stores.listing.owned(owner, filters, None, 2)) == 2
+        assert len(await stores.listing.owned(owner, filters, beginning, 2)) == 2
+    for nothing in (Filters(name="b"), Filters(batch_id=new_id()), Filters((Status.STORED,), processor="pdf")):
+        assert not await stores.listing.owned(owner, nothing, None, 2)
+    assert not await stores.listing.owned(Owner("acme", "bob"), Filters(), None, 2)
+
+
 async def tasks(stores: Stores) -> None:
     assert await stores.jobs.take_task("sweep", 60)
     assert not await stores.jobs.take_task("sweep", 60)
@@ -172,6 +193,7 @@ JOURNEYS = [
     (recovery, 1),
     (cancels, 1),
     (retention, 1),
+    (listing, 3),
     (tasks, 1),
     (inline_bytes, 1),
     (inline_age, 0),

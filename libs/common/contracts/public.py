@@ -159,6 +159,17 @@ class JobView(JobStatusView):
     bytes_deleted: bool | None = Field(None, description="There when neither input nor outputs are kept any more.")
 
 
+class JobList(Wire):
+    """A page of jobs, newest first."""
+
+    items: list[JobView]
+    next: str | None = Field(None, description="What goes into `cursor` for the next page; null after the last.")
+
+    def to_wire(self) -> bytes:
+        """With a `next` on every page: one that isn't there could as well have been forgotten."""
+        return super().to_wire() if self.next is not None else super().to_wire().removesuffix(b"}") + b',"next":null}'
+
+
 class BatchFile(Wire):
     """A file that will be uploaded: exactly `size` bytes, and with this digest if one is given."""
 

@@ -7,13 +7,13 @@ from starlette.responses import Response
 
 from common.contracts.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
 from common.contracts.upload import MAX_PARTS, CompletedPart
-from common.errors import Malformed
-from common.ids import is_job_id
 from services.front.api import docs
 from services.front.api.access import TokenOwner
 from services.front.api.bodies import held_json
+from services.front.api.cursors import MAX_CHARACTERS, TheCursors
 from services.front.api.jobs import Create, checked_id
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
+from services.front.domain.listing import Position
 from services.front.use_cases.batch import Batches
 from services.front.use_cases.read import Seen
 from services.front.use_cases.upload import Uploads
@@ -69,16 +69,18 @@ async def get_batch(
     owner: TokenOwner,
     batches: TheBatches,
     batch_id: str,
-    cursor: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
+    cursors: TheCursors,
+    cursor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
 ) -> Response:
-    if cursor and not is_job_id(cursor):
-        raise Malformed("This isn't a cursor.")
-    seen = await batches.show(owner, checked_id(batch_id), cursor, limit)
+    of = {"path": f"{PREFIX}/batch/{checked_id(batch_id)}"}
+    after = cursors.read(owner, of, cursor)
+    seen = await batches.show(owner, batch_id, after.job_id if after else "", limit)
+    following = cursors.seal(owner, of, Position.of(seen.jobs[-1])) if seen.next else None
     headers = {}
-    if seen.next is not None:
-        headers["Link"] = f'<{PREFIX}/batch/{batch_id}?cursor={seen.next}&limit={limit}>; rel="next"'
-    return Response(batch_view(seen).to_wire(), 200, headers, "application/json")
+    if following is not None:
+        headers["Link"] = f'<{of["path"]}?cursor={following}&limit={limit}>; rel="next"'
+    return Response(batch_view(seen, following).to_wire(), 200, headers, "application/json")
 
 
 @router.get(

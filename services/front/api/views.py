@@ -70,7 +70,7 @@ def processor_view(offer: OfferedProcessor, limits: Limits) -> ProcessorView:
     )
 
 
-def batch_view(seen: BatchSeen) -> BatchView:
+def batch_view(seen: BatchSeen, cursor: str | None = None) -> BatchView:
     return BatchView.model_construct(
         id=seen.batch.id,
         name=seen.batch.name,
@@ -81,7 +81,7 @@ def batch_view(seen: BatchSeen) -> BatchView:
             )
             for job in seen.jobs
         ],
-        next=seen.next,
+        next=cursor,
     )
 
 

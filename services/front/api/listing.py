@@ -1,0 +1,87 @@
+"""The public route that lists jobs."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime
+from starlette.responses import Response
+
+from common.contracts.public import JobList, JobStatus
+from common.errors import Invalid
+from services.front.api import docs
+from services.front.api.access import TokenOwner
+from services.front.api.cursors import MAX_CHARACTERS, TheCursors
+from services.front.api.views import PREFIX, job_view
+from services.front.domain.job import Status
+from services.front.domain.listing import Filters
+from services.front.use_cases.listing import ListJobs
+from services.front.use_cases.read import Seen
+
+MAX_PAGE = 200
+_PATH = f"{PREFIX}/job"
+
+router = APIRouter(prefix=PREFIX, tags=["job"])
+
+
+async def _list_jobs(request: Request) -> ListJobs:
+    list_jobs: ListJobs = request.app.state.list_jobs
+    return list_jobs
+
+
+@router.get(
+    "/job",
+    response_model=JobList,
+    responses=docs.problems(400, 401, 422, 503),
+    summary="Your jobs, newest first",
+)
+async def list_your_jobs(
+    owner: TokenOwner,
+    list_jobs: Annotated[ListJobs, Depends(_list_jobs)],
+    cursors: TheCursors,
+    status: Annotated[
+        list[JobStatus], Query(max_length=len(Status), description="In one of these states; may be repeated.")
+    ] = [],  # noqa: B006 - FastAPI copies it, and documents it only as a plain value
+    processor: Annotated[
+        str | None, Query(max_length=128, description="As the job names it, version included.")
+    ] = None,
+    batch: Annotated[str | None, Query(max_length=64, description="The id of a batch.")] = None,
+    name: Annotated[str | None, Query(max_length=255, description="The file's whole name.")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter", description="RFC 3339.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore", description="RFC 3339.")] = None,
+    cursor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="`next` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Response:
+    """Yours alone. A cursor is good only for who got it, and with the same filters.
+
+    Jobs are as they were last written down: of one that is under way, its own address tells more, such as progress.
+    """
+    after, before = _utc("createdAfter", created_after), _utc("createdBefore", created_before)
+    filters = Filters(tuple(sorted({Status(one) for one in status})), processor, batch, name, after, before)
+    asked = {
+        "status": [one.value for one in filters.statuses],
+        "processor": processor,
+        "batch": batch,
+        "name": name,
+        "createdAfter": after.isoformat() if after else None,
+        "createdBefore": before.isoformat() if before else None,
+    }
+    asked = {key: value for key, value in asked.items() if value}
+    of = {"path": _PATH, **asked}
+    page = await list_jobs(owner, filters, cursors.read(owner, of, cursor), limit)
+    following = cursors.seal(owner, of, page.next) if page.next else None
+    headers = {}
+    if following is not None:
+        query = urlencode({**asked, "cursor": following, "limit": limit}, doseq=True)
+        headers["Link"] = f'<{_PATH}?{query}>; rel="next"'
+    items = [job_view(Seen(job)) for job in page.jobs]
+    answer = JobList.model_construct(items=items, next=following)
+    return Response(answer.to_wire(), 200, headers, "application/json")
+
+
+def _utc(name: str, moment: datetime | None) -> datetime | None:
+    try:
+        return moment.astimezone(UTC) if moment else None
+    except OverflowError:  # the offset leads out of the years 1 to 9999
+        raise Invalid(errors=[{"pointer": f"/{name}", "detail": "There is no such moment in UTC."}]) from None
