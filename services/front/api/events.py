@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -38,18 +38,13 @@ async def _batch(request: Request, owner: TokenOwner, batch_id: str, last: LastE
         yield watch
 
 
-def _responses(what: str) -> dict[int | str, dict[str, Any]]:
-    return {
-        200: {"description": what, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "You have the last event already: there is nothing to wait for."},
-        **docs.problems(401, 404, 429, 503),
-    }
-
-
 @router.get(
     "/job/{job_id}/events",
     response_class=Response,
-    responses=_responses("Events named `status`: the job's status, each time it has changed."),
+    responses={
+        **docs.events("Events named `status`, one for each change.", "JobStatusView"),
+        **docs.problems(401, 404, 429, 503),
+    },
     summary="The job's changes, as they happen",
     tags=["job"],
 )
@@ -66,9 +61,12 @@ async def job_events(request: Request, watch: Annotated[Watch, Depends(_job)]) -
 @router.get(
     "/batch/{batch_id}/events",
     response_class=Response,
-    responses=_responses(
-        "Events named `status`, each the status of one job; at the end one named `batch`: the counts."
-    ),
+    responses={
+        **docs.events(
+            "Events named `status`, each of one job, and at the end one named `batch`.", "JobStatusView", "BatchEnded"
+        ),
+        **docs.problems(401, 404, 429, 503),
+    },
     summary="The changes of all jobs of a batch, as they happen",
     tags=["batch"],
 )
