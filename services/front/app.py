@@ -29,7 +29,7 @@ from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferS
 from services.front.adapters.mongodb_listing import MongoListingStore
 from services.front.adapters.mongodb_retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
-from services.front.api import batches, docs, internal, jobs, listing, problem_pages, processors
+from services.front.api import batches, docs, events, internal, jobs, listing, problem_pages, processors
 from services.front.api.cursors import Cursors
 from services.front.api.fast_status import FastStatus
 from services.front.api.headers import MAX_WAIT_SECONDS
@@ -48,6 +48,7 @@ from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob, TakeReports
 from services.front.use_cases.upload import Uploads
+from services.front.use_cases.watch import Watching
 
 MIN_SECRET_BYTES = 32
 DESCRIPTION = """
@@ -193,6 +194,16 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         budgets = MongoBudgets(core.mongodb, settings.database)
         limited = LimitedTokens(tokens, budgets, RatePolicy(settings.rate_requests, settings.rate_seconds))
+        watching = Watching(
+            core.jobs,
+            core.runs,
+            read,
+            announce,
+            max_streams=settings.max_streams,
+            max_streams_per_owner=settings.max_streams_per_owner,
+            is_draining=lambda: readiness.draining,
+        )
+        changes.hint = watching.hint
 
         async def check() -> None:
             await core.mongodb.admin.command("ping")
@@ -208,6 +219,9 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.batches = announce
         public.state.uploads = core.uploads
         public.state.blobs = core.blobs
+        public.state.watching = watching
+        public.state.heartbeat_seconds = settings.heartbeat_seconds
+        public.state.stream_seconds = settings.stream_seconds
         public.state.catalogue = catalogue
         public.state.limits = terms.limits
         public.state.server_limits = server_limits(settings)
@@ -220,6 +234,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         async with background(
             partial(repeat, "changes", changes.follow, 0),
+            partial(repeat, "watch", watching.look, 0),
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", owned.create_indexes),
@@ -247,6 +262,7 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
     app.include_router(jobs.router)
     app.include_router(listing.router)
     app.include_router(batches.router)
+    app.include_router(events.router)
     app.include_router(processors.router)
     app.include_router(problem_pages.router)
     health.install(app, readiness, check)

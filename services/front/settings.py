@@ -77,6 +77,11 @@ class Settings(ServerSettings):
     upload_grace_seconds: float = Field(3600, ge=0, description="How long after its expiry an upload may still end.")
     upload_most_seconds: float = Field(7 * 86_400, gt=0, description="The longest that a URL is good for; S3's most.")
 
+    heartbeat_seconds: float = Field(15, gt=0, description="How often a stream of events says that it is still there.")
+    stream_seconds: float = Field(3600, gt=0, description="How long a stream of events may last; it can be resumed.")
+    max_streams: int = Field(5_000, ge=1, description="How many streams of events one front has open at most.")
+    max_streams_per_owner: int = Field(100, ge=1, description="How many of these one owner may have.")
+
     lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
     ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
     recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")

@@ -256,6 +256,13 @@ class BatchView(Wire):
     next: str | None = Field(None, description="What goes into `cursor` for the next page.")
 
 
+class BatchEnded(Wire):
+    """The last event of a batch: how many of its jobs ended in which state."""
+
+    id: str
+    counts: dict[str, int]
+
+
 class MediaLimitsView(Wire):
     """For files of one media type: how large each may be, and how many of them a batch may have."""
 

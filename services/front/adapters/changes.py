@@ -1,24 +1,31 @@
-"""One change stream for a whole process wakes all who wait for a job's end, however many they are."""
+"""One change stream for a whole process tells all who wait for a job's end, or watch it, however many they are."""
 
 import asyncio
+from collections.abc import Callable
 
 from pymongo.asynchronous.collection import AsyncCollection
 
 from common.mongo import Document, changes
 from services.front.domain.job import FINAL
 
+_FIELDS = "updateDescription.updatedFields"
 _PIPELINE: list[Document] = [
-    {"$match": {"updateDescription.updatedFields.status": {"$in": [status.value for status in FINAL]}}},
-    {"$project": {"documentKey": 1}},
+    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in ("status", "phase", "cancelDueAt")]}},
+    {"$project": {"documentKey": 1, f"{_FIELDS}.status": 1}},
 ]
+_FINAL = {status.value for status in FINAL}
 
 
 class MongoChanges:
-    """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves."""
+    """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
+
+    `hint` hears of every change of a job's state or phase, `wait` of its end alone.
+    """
 
     def __init__(self, jobs: AsyncCollection[Document]) -> None:
         self._jobs = jobs
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self.hint: Callable[[str], None] = lambda _: None
 
     async def wait(self, job_id: str, timeout: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -42,4 +49,7 @@ class MongoChanges:
     async def follow(self) -> None:
         """Follow the stream until it breaks."""
         async for change in changes(self._jobs, _PIPELINE):
-            self.wake(change["documentKey"]["_id"])
+            job_id = change["documentKey"]["_id"]
+            self.hint(job_id)
+            if change.get("updateDescription", {}).get("updatedFields", {}).get("status") in _FINAL:
+                self.wake(job_id)

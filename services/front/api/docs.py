@@ -8,6 +8,7 @@ from common.contracts.job import Encoding
 from common.contracts.public import (
     DEADLINE_PATTERN,
     RETENTION_PATTERN,
+    BatchEnded,
     BatchFile,
     BatchRequest,
     FaultPointer,
@@ -22,7 +23,7 @@ from common.web.problems import MEDIA_TYPE
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _REF = "#/components/schemas/{model}"
 # Those that no route's signature names: refusals, and bodies that are read by `bodies.py`.
-_MODELS = (ProblemView, FaultPointer, BatchRequest, BatchFile, UploadComplete, UploadedPart)
+_MODELS = (ProblemView, FaultPointer, BatchEnded, BatchRequest, BatchFile, UploadComplete, UploadedPart)
 _EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
 
@@ -73,6 +74,21 @@ def _response(status: int) -> dict[str, Any]:
     if any("Retry-After" in kind.default_headers for kind in kinds):
         response["headers"] = _RETRY_AFTER
     return response
+
+
+def events(what: str, *models: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` for a route that sends events, each of which has one of these models, as JSON, in its `data`."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [{"$ref": _REF.format(model=model)} for model in models]},
+    }
+    properties = {"event": {"type": "string"}, "id": {"type": "string"}, "data": data}
+    event = {"type": "object", "properties": properties, "required": list(properties)}
+    return {
+        200: {"description": what, "content": {"text/event-stream": {"schema": event}}},
+        204: {"description": "You have the last event already: there is nothing to wait for."},
+    }
 
 
 _PREFER = {

@@ -61,12 +61,13 @@ class ReadJob:
             return Seen(job, stale=True)
         if run is None:
             return Seen(job)
-        return Seen(await self._learned(job, run, owner))
+        return Seen(await self.learned(job, run))
 
-    async def _learned(self, job: Job, run: RunStatus, owner: Owner) -> Job:
+    async def learned(self, job: Job, run: RunStatus) -> Job:
+        """The job with what job says of its run, and final if that has ended. Raises `NotFound` when it has gone."""
         if job.status is Status.STORED or run.status not in (RunState.QUEUED, RunState.RUNNING):
             await self._advance.settle(job, run)
-            job = authorise(await self._jobs.find(job.id), owner)
+            job = authorise(await self._jobs.find(job.id), job.owner)
         if job.status.is_final:
             return job
         return replace(

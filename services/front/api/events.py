@@ -1,0 +1,96 @@
+"""The public routes that tell of changes as server-sent events (HTML standard, section 9.2)."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.responses import Response
+
+from common.contracts.public import BatchEnded
+from services.front.api import docs
+from services.front.api.access import TokenOwner
+from services.front.api.jobs import checked_id
+from services.front.api.views import PREFIX, status_view
+from services.front.use_cases.read import Seen
+from services.front.use_cases.watch import Watch
+
+AT_THE_END = "-end"
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+router = APIRouter(prefix=PREFIX)
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="The id of the last event that you have; of any front.")
+]
+
+
+# Dependencies, for their ends come after the answer's, however that ends.
+async def _job(request: Request, owner: TokenOwner, job_id: str, last: LastEventId = None) -> AsyncIterator[Watch]:
+    async with request.app.state.watching.job(owner, checked_id(job_id), last) as watch:
+        yield watch
+
+
+async def _batch(request: Request, owner: TokenOwner, batch_id: str, last: LastEventId = None) -> AsyncIterator[Watch]:
+    async with request.app.state.watching.batch(owner, checked_id(batch_id), last) as watch:
+        yield watch
+
+
+@router.get(
+    "/job/{job_id}/events",
+    response_class=Response,
+    responses={
+        **docs.events("Events named `status`, one for each change.", "JobStatusView"),
+        **docs.problems(401, 404, 429, 503),
+    },
+    summary="The job's changes, as they happen",
+    tags=["job"],
+)
+async def job_events(request: Request, watch: Annotated[Watch, Depends(_job)]) -> Response:
+    """Server-sent events. Each has the same JSON as the job's status; the last one is the final state, then the stream
+    ends. It may end earlier: come again with `Last-Event-ID`, and you get the newest state if you don't have it. What
+    changes faster than you read is told as its newest state only.
+    """
+    if watch.is_over:
+        return Response(status_code=204)
+    return EventSourceResponse(_stream(request, watch), headers=_HEADERS)
+
+
+@router.get(
+    "/batch/{batch_id}/events",
+    response_class=Response,
+    responses={
+        **docs.events(
+            "Events named `status`, each of one job, and at the end one named `batch`.", "JobStatusView", "BatchEnded"
+        ),
+        **docs.problems(401, 404, 429, 503),
+    },
+    summary="The changes of all jobs of a batch, as they happen",
+    tags=["batch"],
+)
+async def batch_events(
+    request: Request, watch: Annotated[Watch, Depends(_batch)], batch_id: str, last: LastEventId = None
+) -> Response:
+    """As the events of a job, for each job of the batch. Who comes again and lacks something gets every job once."""
+    if watch.is_over and last is not None and last.endswith(AT_THE_END):
+        return Response(status_code=204)
+    return EventSourceResponse(_stream(request, watch, batch_id), headers=_HEADERS)
+
+
+async def _stream(request: Request, watch: Watch, batch_id: str | None = None) -> AsyncIterator[bytes]:
+    heartbeat, closes_at = request.app.state.heartbeat_seconds, time.monotonic() + request.app.state.stream_seconds
+    while not watch.closing and time.monotonic() < closes_at:
+        for job in watch.take():
+            yield format_sse_event(
+                event="status", id=watch.event_id, data_str=status_view(Seen(job)).to_wire().decode()
+            )
+        if watch.is_over:
+            if batch_id is not None:
+                counts = Counter(job.status.value for job in watch.jobs.values())
+                ended = BatchEnded(id=batch_id, counts=dict(counts)).to_wire().decode()
+                yield format_sse_event(event="batch", id=watch.event_id + AT_THE_END, data_str=ended)
+            return
+        if not await watch.wait(heartbeat):
+            yield format_sse_event(comment="heartbeat")
