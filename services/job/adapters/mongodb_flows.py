@@ -170,7 +170,9 @@ class MongoFlows:
         be counted twice; a flow that runs empty is exact again.
         """
         queued = {"state": RunState.QUEUED, "flow": {"$gt": self._repaired}}
-        found = await self._runs.aggregate([{"$match": queued}, {"$group": {"_id": "$flow"}}, {"$limit": limit}])
+        # In order, or a pass would leave out for good what lies between.
+        in_order: list[Document] = [{"$group": {"_id": "$flow"}}, {"$sort": {"_id": 1}}, {"$limit": limit}]
+        found = await self._runs.aggregate([{"$match": queued}, *in_order])
         keys = [group["_id"] async for group in found]
         self._repaired = max(keys) if len(keys) == limit else ""
         awake = [flow["_id"] async for flow in self._flows.find({"_id": {"$in": keys}, **AWAKE}, {"_id": 1})]

@@ -108,5 +108,6 @@ class MongoPositions:
         return {run_id: n for n, run_id in enumerate(ids)}
 
     async def _load_processor(self, processor: str) -> _Processor:
+        await self._flows.all_told()
         flows, clock = await asyncio.gather(self._flows.awake(processor, MOST_AHEAD), self._flows.clock([processor]))
         return _Processor({flow.key: flow for flow in flows}, clock)
