@@ -63,6 +63,10 @@ class ReadJob:
             return Seen(job)
         return Seen(await self._learned(job, run, owner))
 
+    async def exists(self, job_id: str) -> bool:
+        """Whether there is such a job, whoever's it is."""
+        return await self._jobs.find(job_id) is not None
+
     async def _learned(self, job: Job, run: RunStatus, owner: Owner) -> Job:
         if job.status is Status.STORED or run.status not in (RunState.QUEUED, RunState.RUNNING):
             await self._advance.settle(job, run)
