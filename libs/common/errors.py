@@ -149,6 +149,12 @@ class DigestMismatch(Problem):
     status, slug = 422, "digest-mismatch"
 
 
+class IdempotencyKeyReused(Problem):
+    """Another request has had this `Idempotency-Key`: its body, its media type or its parameters differ."""
+
+    status, slug = 422, "idempotency-key-reused"
+
+
 class TooManyRequests(Problem):
     """There is too much of yours here already. Try again after `Retry-After` seconds."""
 

@@ -25,6 +25,7 @@ from services.front.adapters.changes import MongoChanges
 from services.front.adapters.mongodb import MongoJobStore
 from services.front.adapters.mongodb_batches import MongoBatchStore
 from services.front.adapters.mongodb_budgets import MongoBudgets
+from services.front.adapters.mongodb_idempotency import MongoIdempotencyStore
 from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
 from services.front.adapters.mongodb_listing import MongoListingStore
 from services.front.adapters.mongodb_retention import MongoRetentionStore
@@ -44,6 +45,7 @@ from services.front.use_cases.batch import Batches
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
+from services.front.use_cases.idempotency import Idempotency
 from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob, TakeReports
@@ -174,6 +176,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
+        keys = MongoIdempotencyStore(core.mongodb, settings.database)
         announce = Batches(
             core.batches,
             core.blobs,
@@ -182,6 +185,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             full_tenants=core.advance.full_tenants,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
+            now=core.jobs.now,
         )
         read = ReadJob(
             core.jobs,
@@ -217,6 +221,9 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.list_jobs = ListJobs(owned)
         public.state.cursors = Cursors.from_file(settings.key_file)
         public.state.batches = announce
+        public.state.idempotency = Idempotency(
+            keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
+        )
         public.state.uploads = core.uploads
         public.state.blobs = core.blobs
         public.state.watching = watching
@@ -241,6 +248,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", core.inline.create_indexes),
             partial(until_done, "indexes", core.retention.create_indexes),
             partial(until_done, "indexes", budgets.create_indexes),
+            partial(until_done, "indexes", keys.create_indexes),
         ):
             try:
                 yield FastStatus(public, limited, read), internal_app

@@ -9,6 +9,7 @@ from common.contracts.blob import BlobInfo, BlobLabels, BlobList
 from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from services.front.domain.batch import Batch, NewBatch
+from services.front.domain.idempotency import Reservation
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition
 from services.front.domain.listing import Filters, Position
 from services.front.domain.rate import Leased, RatePolicy
@@ -20,10 +21,12 @@ class JobStore(Protocol):
     """
 
     async def insert_created(self, job: NewJob, lease_seconds: float) -> Job:
-        """Write a job as `CREATED`, under a lease."""
+        """Write a job as `CREATED`, under a lease. One that is there already stays as it is."""
 
     async def insert_stored(self, job: NewJob, lease_seconds: float) -> Job:
-        """Write a job as `STORED`, with `CREATED` in its history, under a lease. `sha256` must be set."""
+        """Write a job as `STORED`, with `CREATED` in its history, under a lease. `sha256` must be set. One that is
+        there already stays as it is.
+        """
 
     async def find(self, job_id: str) -> Job | None:
         """The job as a majority knows it. Says nothing about who may see it."""
@@ -132,6 +135,30 @@ class RetentionStore(Protocol):
         """Remember that output number `n` of an `until-read` job was read. When it was the last, the job expires in
         `grace_seconds`, if it would not sooner.
         """
+
+
+class IdempotencyStore(Protocol):
+    """What is remembered of idempotency keys, by scope; all times are the store's own clock. `token` names one request:
+    what it asks for has an effect only while the key is its own, and not done.
+    """
+
+    async def reserve(
+        self, scope: str, new_id: str, token: str, lease_seconds: float, keep_seconds: float
+    ) -> Reservation:
+        """Take the key unless another has it under a lease or is done with it, and say what is known of it. `new_id` is
+        minted for a key that is unknown, or was for longer than `keep_seconds`.
+        """
+
+    async def renew(self, scope: str, token: str, lease_seconds: float) -> bool: ...
+
+    async def seal(self, scope: str, token: str, fingerprint: str, lease_seconds: float) -> bool:
+        """Remember the fingerprint, and renew the lease; False when the key is another's by now."""
+
+    async def finish(self, scope: str, token: str, keep_seconds: float) -> None:
+        """What the key stands for is made: nobody takes it over any more, and it is kept so long from now on."""
+
+    async def release(self, scope: str, token: str) -> None:
+        """Forget the key; one that was sealed may have made something, and only its lease ends."""
 
 
 class InlineStore(Protocol):

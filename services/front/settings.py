@@ -58,6 +58,11 @@ class Settings(ServerSettings):
     )
     record_seconds: int = Field(90 * DAY, ge=1, description="How long a job itself is kept after it is final.")
 
+    idempotency_seconds: int = Field(DAY, ge=1, description="How long an `Idempotency-Key` is remembered.")
+    idempotency_lease_seconds: float = Field(
+        30, gt=0, description="How long after a front has died a request with the same `Idempotency-Key` takes over."
+    )
+
     deadline_seconds: int = Field(
         DAY, ge=1, description="How long a job may take once it is queued, unless it says so."
     )

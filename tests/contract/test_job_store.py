@@ -119,6 +119,15 @@ async def test_a_job_knows_how_its_file_came_compressed(stores: Stores, encoding
     assert job.encoding == encoding
 
 
+async def test_a_job_that_is_written_again_stays_as_it_is(stores: Stores) -> None:
+    new = new_job(sha256="ab" * 32)
+    first = await stores.jobs.insert_stored(new, LONG)
+    assert await stores.jobs.apply(first.id, Transition.submitted(), LONG)
+    again = await stores.jobs.insert_stored(new, LONG)
+    assert (again.status, again.created_at) == (Status.SUBMITTED, first.created_at)
+    assert again.history[:2] == first.history
+
+
 async def test_a_stored_job_has_created_in_its_history(stores: Stores) -> None:
     job = await stores.jobs.insert_stored(new_job(sha256="ab" * 32), LONG)
     assert job.status is Status.STORED

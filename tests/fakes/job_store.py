@@ -53,6 +53,8 @@ class MemoryJobStore:
         return self._insert(job, [Status.CREATED, Status.STORED], lease_seconds)
 
     def _insert(self, new: NewJob, history: list[Status], lease_seconds: float) -> Job:
+        if new.id in self._entries:
+            return self._entries[new.id].job
         now = self.clock.now
         job = Job(
             id=new.id,

@@ -87,7 +87,10 @@ class MongoJobStore:
         return await self._inserted(job, [Status.CREATED, Status.STORED], lease_seconds)
 
     async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
-        stages = [{"$set": {**new_fields(job, history), "leaseUntil": seconds_from_now(lease_seconds)}}]
+        fields = {**new_fields(job, history), "leaseUntil": seconds_from_now(lease_seconds)}
+        new = {"$mergeObjects": ["$$ROOT", fields]}
+        # Only two requests with one idempotency key can write one job: nothing that has come of it is undone.
+        stages = [{"$replaceWith": {"$cond": [{"$gt": ["$status", None]}, "$$ROOT", new]}}]
         await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), ""))
         inserted = await self.find(job.id)
         if inserted is None:

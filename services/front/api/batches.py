@@ -11,10 +11,13 @@ from services.front.api import docs
 from services.front.api.access import TokenOwner
 from services.front.api.bodies import held_json
 from services.front.api.cursors import MAX_CHARACTERS, TheCursors
+from services.front.api.idempotency import Keys, key_fields
 from services.front.api.jobs import Create, checked_id
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
+from services.front.domain.job import Owner
 from services.front.domain.listing import Position
-from services.front.use_cases.batch import Batches
+from services.front.use_cases.batch import Batches, BatchSeen
+from services.front.use_cases.idempotency import Turn
 from services.front.use_cases.read import Seen
 from services.front.use_cases.upload import Uploads
 
@@ -43,20 +46,32 @@ TheUploads = Annotated[Uploads, Depends(_uploads)]
     "/batch",
     status_code=201,
     response_model=BatchView,
-    responses=docs.problems(400, 401, 413, 415, 422, 429, 502, 503, 507),
-    openapi_extra=docs.json_body("BatchRequest"),
+    responses=docs.problems(400, 401, 404, 409, 413, 415, 422, 429, 502, 503, 507),
+    openapi_extra={**docs.json_body("BatchRequest"), **docs.IDEMPOTENT},
     summary="Create jobs for files that you upload",
 )
-async def create_batch(request: Request, owner: TokenOwner, batches: TheBatches, create: Create) -> Response:
+async def create_batch(
+    request: Request, owner: TokenOwner, batches: TheBatches, create: Create, keys: Keys
+) -> Response:
     """Announce 1-1,000 files. The answer has a job for each, and the URLs to send the files to, straight to the store.
 
     At most 1,000 URLs are in one answer; the others come from the job's `upload`. The size is exact: a byte more or
     less is refused.
     """
-    async with held_json(request, create, BatchRequest, MAX_JSON_BYTES) as body:
-        seen = await batches.create(owner, body)
+    async with (
+        keys.turn(owner, "batch", key_fields(request), batches.exists) as turn,
+        held_json(request, create, BatchRequest, MAX_JSON_BYTES, turn=turn) as body,
+    ):
+        seen = await _made(owner, batches, body, turn)
     headers = {"Location": f"{PREFIX}/batch/{seen.batch.id}"}
     return Response(batch_view(seen).to_wire(), 201, headers, "application/json")
+
+
+async def _made(owner: Owner, batches: Batches, body: BatchRequest, turn: Turn) -> BatchSeen:
+    if not turn.repeats:
+        return await batches.create(owner, body, turn)
+    await turn.seal()
+    return await batches.again(owner, turn.id)
 
 
 @router.get(

@@ -1,5 +1,6 @@
 """Bodies as they arrive: streamed, bounded, never spooled."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from common.errors import Invalid, Malformed, TooLarge
 from common.web import bodies
 from common.web.problems import pointer
 from services.front.use_cases.create import CreateJob
+from services.front.use_cases.idempotency import Turn
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 FILE_FIELD = "file"
+HASHED_BYTES = 256 * 1024
 
 Body = TypeVar("Body", bound=Wire)
 
@@ -29,7 +32,13 @@ def stream(request: Request) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def held_json(
-    request: Request, create: CreateJob, model: type[Body], limit: int, nothing: bytes = b""
+    request: Request,
+    create: CreateJob,
+    model: type[Body],
+    limit: int,
+    *,
+    nothing: bytes = b"",
+    turn: Turn | None = None,
 ) -> AsyncIterator[Body]:
     """A JSON body, counted among those that this front holds; `nothing` is what stands for an empty one. Raises
     `TooLarge`, `Malformed`, `Invalid`, `UnsupportedMediaType`, and `Unavailable` when there are too many.
@@ -41,9 +50,24 @@ async def held_json(
         content = await bodies.read(request, limit, stall_seconds)
         if content:
             bodies.check_is_json(request)
+        if turn is not None:
+            await hash_held(turn, content)
         yield await bodies.parse(content or nothing, model)
     finally:
         create.let_go(held)
+
+
+async def hash_held(turn: Turn, content: bytes) -> None:
+    """Hash a JSON body that is held, for its turn."""
+    turn.says([bodies.JSON])
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), HASHED_BYTES):
+            yield content[at : at + HASHED_BYTES]
+            await asyncio.sleep(0)  # others get their turn
+
+    async for _ in turn.hashed(pieces()):
+        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from common.contracts.public import (
 )
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
+from services.front.domain.idempotency import MAX_KEY_CHARACTERS
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 _REF = "#/components/schemas/{model}"
@@ -99,11 +100,22 @@ _PREFER = {
     "schema": {"type": "string"},
     "example": "wait=10",
 }
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Names this request for 24 hours (an operator may set another time), so that sending it again is "
+    "safe: the same request gets the same answer, as it is now; another one is refused with 422, and with 409 while "
+    "the first is under way. 1-255 visible ASCII characters.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[!-~]+$"},
+}
+IDEMPOTENT: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY]}
 WAIT: dict[str, Any] = {"parameters": [_PREFER]}
 
 CREATE_BODIES: dict[str, Any] = {
     "parameters": [
         _PREFER,
+        _IDEMPOTENCY_KEY,
         {
             "name": "Content-Encoding",
             "in": "header",

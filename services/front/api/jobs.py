@@ -1,5 +1,6 @@
 """The public routes of a job."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -20,6 +21,7 @@ from common.web import bodies as common_bodies
 from services.front.api import bodies, docs
 from services.front.api.access import TokenOwner
 from services.front.api.headers import sha256_digest, wait_seconds
+from services.front.api.idempotency import Keys, key_fields
 from services.front.api.output import OutputResponse
 from services.front.api.views import PREFIX, job_href, job_view, status_view
 from services.front.domain import media
@@ -27,6 +29,7 @@ from services.front.domain.job import Job, Owner
 from services.front.ports import Blobs
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.create import Asked, CreateJob
+from services.front.use_cases.idempotency import Turn
 from services.front.use_cases.read import ReadJob, Seen
 
 # Query parameters and form fields that are the job's own; every other one is the processor's.
@@ -63,7 +66,7 @@ Read = Annotated[ReadJob, Depends(_read)]
     "/job",
     status_code=201,
     response_model=JobCreated | JobStatusView,
-    responses=docs.problems(400, 401, 413, 415, 422, 429, 502, 503, 507),
+    responses=docs.problems(400, 401, 404, 409, 413, 415, 422, 429, 502, 503, 507),
     openapi_extra=docs.CREATE_BODIES,
     summary="Create a job from a file",
 )
@@ -72,6 +75,7 @@ async def create_job(
     owner: TokenOwner,
     create: Create,
     read: Read,
+    keys: Keys,
     processor: Annotated[str | None, Query(max_length=128, description=f"Raw kind: {PROCESSOR}")] = None,
     name: Annotated[str | None, Query(max_length=4096, description="Raw kind: the file's name, a label.")] = None,
     retention: Annotated[RetentionText | None, Query(description="Raw kind: how long the outputs are kept.")] = None,
@@ -88,11 +92,16 @@ async def create_job(
     processor.
 
     With `Prefer: wait=N` the answer waits until the job is final, N seconds at most (60 at the most).
+
+    With an `Idempotency-Key` it is safe to send the same request again: it makes one job.
     """
     create.admit(owner)
     encoding = media.parse_encoding(", ".join(request.headers.getlist("content-encoding")))
     asked = Asked(processor, name, request.headers.get("content-type"), retention, deadline, encoding)
-    job = await _created(request, owner, create, asked)
+    async with keys.turn(owner, "job", key_fields(request), read.exists) as turn:
+        job = await _created(request, owner, create, asked, turn)
+    if job is None:
+        job = (await read.status(owner, turn.id)).job
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):
@@ -101,19 +110,24 @@ async def create_job(
     return Response(body, 201, headers, "application/json")
 
 
-async def _created(request: Request, owner: Owner, create: CreateJob, asked: Asked) -> Job:
-    """`asked` is what a raw body's headers and query say."""
+async def _created(request: Request, owner: Owner, create: CreateJob, asked: Asked, turn: Turn) -> Job | None:
+    """`asked` is what a raw body's headers and query say. None when the turn repeats another."""
     declared = request.headers.get("content-length")
     size = int(declared) if declared is not None else None
     kind = media.parse(asked.mimetype)
     if asked.encoding is not None and kind in ("application/json", "multipart/form-data"):
         raise UnsupportedMediaType("A Content-Encoding is for files that are sent raw.")
     if kind == "application/json":
-        return await _from_json(request, owner, create, size)
+        return await _from_json(request, owner, create, size, turn)
     if kind == "multipart/form-data":
         form = bodies.Form(request)
         file = await form.open_file()
         fields = dict(file.fields)
+        turn.says(["form", file.filename, file.content_type], file.fields)
+        content = turn.hashed(form.file())
+        if turn.repeats:
+            await _compare(create, content, turn)
+            return None
         params = [(key, value) for key, value in file.fields if key not in OF_THE_JOB]
         said = Asked(
             processor=fields.get("processor"),
@@ -123,14 +137,25 @@ async def _created(request: Request, owner: Owner, create: CreateJob, asked: Ask
             deadline=fields.get("deadline"),
         )
         order = await create.order(said, params)
-        return await create.from_stream(owner, order, form.file(), None, None)
+        return await create.from_stream(owner, order, content, None, None, turn)
+    turn.says(["raw", asked.mimetype, asked.encoding], request.query_params.multi_items())
+    content = turn.hashed(bodies.stream(request))
+    if turn.repeats:
+        await _compare(create, content, turn)
+        return None
     params = [(key, value) for key, value in request.query_params.multi_items() if key not in OF_THE_JOB]
     order = await create.order(asked, params)
     digest = sha256_digest(request.headers.get("content-digest"))
-    return await create.from_stream(owner, order, bodies.stream(request), size, digest)
+    return await create.from_stream(owner, order, content, size, digest, turn)
 
 
-async def _from_json(request: Request, owner: Owner, create: CreateJob, size: int | None) -> Job:
+async def _compare(create: CreateJob, content: AsyncIterator[bytes], turn: Turn) -> None:
+    """A stream that is only compared, and kept nowhere."""
+    await create.drain(content)
+    await turn.seal()
+
+
+async def _from_json(request: Request, owner: Owner, create: CreateJob, size: int | None, turn: Turn) -> Job | None:
     limit = create.json_limit()
     if size is not None and size > limit:
         raise TooLarge(f"The body is larger than {limit} bytes; send the file raw.")
@@ -138,7 +163,12 @@ async def _from_json(request: Request, owner: Owner, create: CreateJob, size: in
     create.hold(held)
     try:
         body = await common_bodies.read(request, limit, request.app.state.stall_seconds)
-        job, task = await create.from_json(owner, await common_bodies.parse(body, JobRequest))
+        await bodies.hash_held(turn, body)
+        if turn.repeats:
+            await turn.seal()
+            create.let_go(held)
+            return None
+        job, task = await create.from_json(owner, await common_bodies.parse(body, JobRequest), turn)
     except BaseException:
         create.let_go(held)
         raise

@@ -47,7 +47,7 @@ class Limits:
     """The limits of every processor, by name; one that has none has only the general limit of size."""
 
     def __init__(self, max_bytes: int, by_processor: Mapping[str, ProcessorLimits]) -> None:
-        self._max_bytes = max_bytes
+        self.max_input_bytes = max_bytes
         self._by_processor = by_processor
 
     def of(self, processor: str) -> ProcessorLimits:
@@ -60,7 +60,7 @@ class Limits:
         limits = self.of(processor).by_media_type
         most = (limits[pattern].max_bytes for pattern in media.patterns(mimetype) if pattern in limits)
         exact = next((limit for limit in most if limit is not None), None)
-        return min(limit for limit in (exact, takes, self._max_bytes) if limit is not None)
+        return min(limit for limit in (exact, takes, self.max_input_bytes) if limit is not None)
 
     def batch_faults(self, processor: str, mimetypes: Sequence[str]) -> Iterator[str]:
         """What is wrong with a batch of files of these media types, in sentences."""

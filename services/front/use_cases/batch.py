@@ -1,10 +1,11 @@
 """Many files in one request: jobs that wait for their files, and the plan by which these are uploaded."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from common.contracts.public import BatchFile, BatchRequest
+from common.contracts.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
 from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
 from common.ids import input_blob_id, is_job_id, new_id
@@ -16,6 +17,7 @@ from services.front.domain.terms import Terms
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 from services.front.use_cases.full_tenants import FullTenants
+from services.front.use_cases.idempotency import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Batches:
         full_tenants: FullTenants,
         link_bits_per_second: float,
         most_seconds: float,
+        now: Callable[[], Awaitable[datetime]],
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -67,8 +70,9 @@ class Batches:
         self._full_tenants = full_tenants
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
+        self._now = now
 
-    async def create(self, owner: Owner, request: BatchRequest) -> BatchSeen:
+    async def create(self, owner: Owner, request: BatchRequest, turn: Turn) -> BatchSeen:
         """Write a job for each file, and then the batch: a crash before that leaves jobs nobody was told of, and the
         tracker forgets them. Raises `Invalid`, `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and
         `TooManyRequests`.
@@ -80,7 +84,10 @@ class Batches:
         retention, deadline = self._terms.retention(request.retention), self._terms.deadline(request.deadline)
         self._check_files(entry, request.files)
         held = request.start == "all"
-        batch = NewBatch(new_id(), owner, names.clean(request.name), wanted, held)
+        await turn.seal()
+        if turn.taken_over:
+            await self._forget_jobs(turn.id)
+        batch = NewBatch(turn.id, owner, names.clean(request.name), wanted, held)
         uploads = self._uploads(batch, request, retention, deadline)
         await self._store.insert_uploads(uploads)
         plans = await self._blobs.plan_uploads(
@@ -97,6 +104,36 @@ class Batches:
         seen = await self.show(owner, batch.id, "", len(uploads))
         by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
         return BatchSeen(seen.batch, seen.counts, seen.jobs, by_job, None)
+
+    async def again(self, owner: Owner, batch_id: str) -> BatchSeen:
+        """A batch as its creation answers it, as it is now: with fresh URLs for the files that may still be sent."""
+        seen = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
+        waiting = [(job, job.upload) for job in seen.jobs if job.status is Status.CREATED and job.upload is not None]
+        if not waiting:
+            return seen
+        now = await self._now()
+        plans = await self._blobs.plan_uploads(
+            [
+                UploadRequest(
+                    facts=facts_of(job),
+                    max_urls=max(1, MAX_URLS // len(seen.jobs)),
+                    expires_in=max(1, int((upload.expires_at - now).total_seconds())),
+                )
+                for job, upload in waiting
+            ]
+        )
+        by_job = {job.id: plan for (job, _), plan in zip(waiting, plans, strict=True)}
+        return BatchSeen(seen.batch, seen.counts, seen.jobs, by_job, None)
+
+    async def exists(self, batch_id: str) -> bool:
+        return await self._store.find_batch(batch_id) is not None
+
+    async def _forget_jobs(self, batch_id: str) -> None:
+        """Those of a front that died before it wrote their batch; nobody was told of them."""
+        jobs = await self._store.batch_jobs(batch_id, "", MAX_BATCH_FILES)
+        for job in jobs:
+            await self._blobs.abort_upload(input_blob_id(job.id))
+        await self._store.forget([job.id for job in jobs])
 
     async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSeen:
         """A page of a batch's jobs. Raises `NotFound` unless there is such a batch and it is this owner's."""

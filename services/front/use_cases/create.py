@@ -12,7 +12,7 @@ from common.contracts.blob import BlobLabels
 from common.contracts.job import Encoding
 from common.contracts.public import JobRequest
 from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
-from common.ids import input_blob_id, new_id
+from common.ids import input_blob_id
 from common.logging import get_logger
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
@@ -22,6 +22,7 @@ from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 from services.front.use_cases.full_tenants import FullTenants
+from services.front.use_cases.idempotency import Turn
 
 DRAIN_SECONDS = 3
 
@@ -127,19 +128,25 @@ class CreateJob:
         return self._checked(wanted, entry, asked, entry.params.from_text(params))
 
     async def from_stream(
-        self, owner: Owner, order: Order, body: AsyncIterator[bytes], size: int | None, sha256: str | None
+        self,
+        owner: Owner,
+        order: Order,
+        body: AsyncIterator[bytes],
+        size: int | None,
+        sha256: str | None,
+        turn: Turn,
     ) -> Job:
         """A job from bytes that go on to blob as they come. `size` (bytes) and `sha256` (hex) are what the client
         declared, if it did; blob checks both. The job is written only once blob has all of it, as `STORED`.
         """
         if size is not None and size > order.max_bytes:
             raise self._too_large(order.max_bytes)
-        job_id = new_id()
         labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=order.name, media_type=order.mimetype)
         blob = await self._blobs.put(
-            input_blob_id(job_id), self._inspected(body, order), size=size, sha256=sha256, labels=labels
+            input_blob_id(turn.id), self._inspected(body, order), size=size, sha256=sha256, labels=labels
         )
-        new = _new_job(job_id, owner, order, blob.size, blob.sha256)
+        await turn.seal()
+        new = _new_job(turn.id, owner, order, blob.size, blob.sha256)
         job = await self._jobs.insert_stored(new, self._lease_seconds)
         self._background.carry_on(job)
         return job
@@ -164,6 +171,14 @@ class CreateJob:
             media.check_signature(order.mimetype, head, order.encoding)
             yield head
 
+    async def drain(self, body: AsyncIterator[bytes]) -> None:
+        """Read a body that nothing is made of. Raises `TooLarge` when no processor would take it."""
+        size = 0
+        async for chunk in body:
+            size += len(chunk)
+            if size > self._terms.limits.max_input_bytes:
+                raise self._too_large(self._terms.limits.max_input_bytes)
+
     def json_limit(self) -> int:
         """The size of the largest JSON body, in bytes: base64, and room for the rest."""
         return self._max_json_bytes * 4 // 3 + 256 * 1024
@@ -177,7 +192,7 @@ class CreateJob:
     def let_go(self, size: int) -> None:
         self._held_bytes -= size
 
-    async def from_json(self, owner: Owner, request: JobRequest) -> tuple[Job, asyncio.Task[None]]:
+    async def from_json(self, owner: Owner, request: JobRequest, turn: Turn) -> tuple[Job, asyncio.Task[None]]:
         """A job whose bytes wait in `inline` until blob has them. Returns as soon as both are written, with the task
         that takes it further.
         """
@@ -191,9 +206,9 @@ class CreateJob:
         media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
         if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
             raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
-        job_id = new_id()
-        await self._inline.put(job_id, content)
-        job = await self._jobs.insert_created(_new_job(job_id, owner, order, len(content)), self._lease_seconds)
+        await turn.seal()
+        await self._inline.put(turn.id, content)
+        job = await self._jobs.insert_created(_new_job(turn.id, owner, order, len(content)), self._lease_seconds)
         return job, self._background.carry_on(job)
 
     def _decoded(self, request: JobRequest) -> bytes:

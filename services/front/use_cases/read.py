@@ -63,6 +63,10 @@ class ReadJob:
             return Seen(job)
         return Seen(await self.learned(job, run))
 
+    async def exists(self, job_id: str) -> bool:
+        """Whether there is such a job, whoever's it is."""
+        return await self._jobs.find(job_id) is not None
+
     async def learned(self, job: Job, run: RunStatus) -> Job:
         """The job with what job says of its run, and final if that has ended. Raises `NotFound` when it has gone."""
         if job.status is Status.STORED or run.status not in (RunState.QUEUED, RunState.RUNNING):
