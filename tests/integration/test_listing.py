@@ -104,9 +104,10 @@ async def test_filters_leave_out_what_was_not_asked_for(platform: Platform, alic
     assert await ids(alice, createdBefore=created.isoformat()) == files
 
 
-async def test_nobody_else_has_them_in_a_list(platform: Platform, alice: httpx.AsyncClient) -> None:
-    batch, _ = await batch_of(alice, 2)
-    for other in (platform.client("acme", new_id()), platform.client("other", "alice")):
+async def test_nobody_else_has_them_in_a_list(platform: Platform) -> None:
+    subject = new_id()
+    batch, _ = await batch_of(platform.client("acme", subject), 2)
+    for other in (platform.client("acme", new_id()), platform.client("other", subject)):
         assert await page(other) == {"items": [], "next": None}
         assert await ids(other, batch=batch) == []
 
