@@ -224,4 +224,6 @@ async def test_a_drain_ends_the_streams(platform: Platform, front: Front) -> Non
         await stream.until(status="SUBMITTED", phase="QUEUED")
         front.readiness.draining = True
         await stream.rest()
-    assert (await front.http.get(f"/api/v1/job/{job_id}/events")).status_code == 503
+    async with front.watch(f"job/{job_id}") as stream:
+        assert stream.answer.status_code == 200, "requests are taken until balancers know"
+        await stream.rest()

@@ -149,7 +149,7 @@ class Watching:
             pass  # it is time to ask for progress
         self._woken.clear()
         hinted, self._hinted = self._hinted, set()
-        if self._is_draining():
+        if self._is_draining():  # requests are still taken for a while: their streams end in the next round
             self._close_all()
         now = time.monotonic()
         unfinished = [job_id for job_id, job in self._newest.items() if not job.status.is_final]
@@ -214,7 +214,7 @@ class Watching:
 
     @contextmanager
     def _stream(self, owner: Owner) -> Iterator[None]:
-        if self._is_draining() or self._streams.total() >= self._max_streams:
+        if self._streams.total() >= self._max_streams:
             raise Unavailable("This server has as many streams of events as it can take.")
         if self._streams[owner] >= self._max_streams_per_owner:
             raise TooManyRequests(f"You have {self._max_streams_per_owner} streams of events open already.")
