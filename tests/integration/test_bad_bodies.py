@@ -353,7 +353,7 @@ async def test_more_than_the_limit_is_too_large(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/api/v1/job", "POST"),
+        ("/api/v1/job", "GET, POST"),
         ("/api/v1/job/x", "GET"),
         ("/api/v1/job/x/status", "GET"),
         ("/api/v1/job/x/output", "GET"),
@@ -364,7 +364,7 @@ async def test_more_than_the_limit_is_too_large(platform: Platform) -> None:
 async def test_a_method_that_is_not_allowed_is_told_what_is(platform: Platform, path: str, allowed: str) -> None:
     alice = platform.client()
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"):
-        if method != allowed:
+        if method not in allowed.split(", "):
             answer = await alice.request(method, path)
             check(answer, 405, "method-not-allowed")
             assert answer.headers["allow"] == allowed

@@ -120,6 +120,7 @@ async def test_an_estimate_that_is_wrong_is_counted_anew(
     flows = newest(mongodb, database_name)
     for _ in range(3):
         await submitted(database.runs, "acme")
+    assert await database.runs.queued_estimate("acme") == 3
     await flows.update_one({"tenant": "acme"}, {"$set": {"queued": 70}})
     assert await database.runs.queued_estimate("acme") == 70
     assert await database.runs.queued_count("acme") == 3

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic_core import ErrorDetails, to_json
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
@@ -59,11 +60,11 @@ def install(app: FastAPI) -> None:
     async def on_error(_request: Request, error: Exception) -> Response:
         return render(problem_of(error))
 
-    async def on_http(_request: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - narrows what Starlette promises
         headers: Mapping[str, str] = error.headers or {}
         if error.status_code == 405:
-            return render(MethodNotAllowed(headers=headers))
+            return render(MethodNotAllowed(headers={**headers, "Allow": ", ".join(_allowed(request))}))
         if error.status_code == 404:
             return render(NotFound())
         kinds = [kind for kind in all_problems() if kind.status == error.status_code]
@@ -79,3 +80,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(Exception, on_error)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes at this address; Starlette names only those of the first."""
+    routes = iter_route_contexts(request.app.routes)
+    here = [route for route in routes if route.path_regex and route.path_regex.match(request.url.path)]
+    return sorted({method for route in here for method in route.methods or ()})
