@@ -11,9 +11,11 @@ import httpx
 from tests.e2e.conftest import Local, environment, running
 from tests.processes import until
 
+LATE_JOBS = 8
+
 
 async def test_a_front_that_stops_takes_requests_until_balancers_know(tmp_path: Path) -> None:
-    settings = {**environment(tmp_path), "FRONT_NOTICE_SECONDS": "5", "FRONT_DRAIN_SECONDS": "20"}
+    settings = {**environment(tmp_path), "FRONT_NOTICE_SECONDS": "8", "FRONT_DRAIN_SECONDS": "20"}
     async with running(settings) as local, local.client() as http, local.client() as latecomer, asyncio.timeout(50):
         front = local.pid_of("services.front")
         assert front is not None
@@ -23,12 +25,13 @@ async def test_a_front_that_stops_takes_requests_until_balancers_know(tmp_path: 
         os.kill(front, signal.SIGTERM)
         while (await http.get("/readyz")).status_code != 503:  # noqa: ASYNC110 - it shows by asking alone
             await asyncio.sleep(0.02)
-        late = await latecomer.post(
-            "/api/v1/job?processor=checksum",
-            content=b"2",
-            headers={"Content-Type": "text/plain", "Prefer": "wait=20", "Connection": "close"},
-        )
-        assert (late.status_code, late.json()["status"]) == (201, "EXECUTION_COMPLETED")
+        for number in range(LATE_JOBS):  # which take longer than a server takes to close its port
+            late = await latecomer.post(
+                "/api/v1/job?processor=checksum",
+                content=b"%d" % number,
+                headers={"Content-Type": "text/plain", "Prefer": "wait=20", "Connection": "close"},
+            )
+            assert (late.status_code, late.json()["status"]) == (201, "EXECUTION_COMPLETED")
         assert local.pid_of("services.front") == front
         await until(lambda: local.pid_of("services.front") not in (None, front))
         await _ready(local)
