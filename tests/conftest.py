@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from common.ids import new_id
 from common.mongo import Client, connect
@@ -16,6 +17,15 @@ from deploy.local.mongod import free_port
 from deploy.local.seaweed import Seaweed
 from services.blob.adapters.s3_bucket import open_client
 from tests.contract.s3 import TestBucket, options_for, session_for
+
+# A traceback with all locals, which is what structlog draws by default, takes a minute of an application's.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

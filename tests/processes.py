@@ -8,7 +8,7 @@ from collections.abc import Callable
 def children_of(pid: int) -> dict[int, str]:
     """The command lines of a process's children, by their ids; those that have died are none."""
     listed = subprocess.run(
-        ["/bin/ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split(maxsplit=3) for line in listed.splitlines()]
     return {int(row[0]): row[-1] for row in rows if int(row[1]) == pid and not row[2].startswith("Z")}
@@ -31,3 +31,9 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait for what other processes do, which can't set an event of ours."""
     while not condition():  # noqa: ASYNC110 - see above
         await asyncio.sleep(0.02)
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process holds now."""
+    listed = subprocess.run(["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(listed.stdout) * 1024

@@ -8,6 +8,9 @@ from typing import NoReturn, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+ALIVE_FILE = "A file that is touched every 5 s, which `python -m common.probe` then looks at; none unless set."
+MAX_REQUESTS = 2_000
+
 LoadedSettings = TypeVar("LoadedSettings", bound=BaseSettings)
 
 
@@ -36,6 +39,12 @@ class ServerSettings(ProcessSettings):
         ge=0,
         le=60,
         description="How long requests are still taken after SIGTERM, while `/readyz` says 503 to balancers.",
+    )
+    max_requests: int = Field(
+        MAX_REQUESTS,
+        ge=1,
+        description="How many requests a port works on at once; those on top get 503. What only waits isn't counted: "
+        "streams of events, claims.",
     )
     drain_seconds: int = Field(25, ge=0, le=300, description="How long running requests may go on after SIGTERM.")
 

@@ -33,7 +33,7 @@ log = get_logger()
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     """blob as it is served: its one application at its one address."""
     async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port)]
+        yield [Listener(app, settings.host, settings.port, settings.max_requests)]
 
 
 @asynccontextmanager

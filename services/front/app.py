@@ -18,6 +18,7 @@ from common.clients.jwks import JwksClient
 from common.contracts.public import MAX_BATCH_FILES, ServerLimits
 from common.loops import repeat, until_done
 from common.mongo import Client, opened
+from common.retries import RetryBudget
 from common.web import health, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
@@ -39,12 +40,13 @@ from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
 from services.front.domain.rate import RatePolicy
 from services.front.domain.terms import Terms
 from services.front.ports import Blobs, Runs
-from services.front.settings import Settings
+from services.front.settings import CoreSettings, Settings
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.batch import Batches
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.create import Background, CreateJob
+from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.idempotency import Idempotency
 from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.rate import LimitedTokens
@@ -77,7 +79,9 @@ class Core:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Runs | None = None) -> AsyncIterator[Core]:
+async def open_core(
+    settings: CoreSettings, *, blobs: Blobs | None = None, runs: Runs | None = None
+) -> AsyncIterator[Core]:
     """Open the database and the clients of blob and job, unless these are handed in."""
     async with AsyncExitStack() as stack:
         mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
@@ -85,10 +89,12 @@ async def open_core(settings: Settings, *, blobs: Blobs | None = None, runs: Run
         inline = MongoInlineStore(mongodb, settings.database)
         signer = ServiceTokenSigner.from_file("front", settings.key_file)
         if blobs is None:
-            blobs = await stack.enter_async_context(open_blob_client(settings.blob_url, signer))
+            blobs = await stack.enter_async_context(
+                open_blob_client(settings.blob_url, signer, seconds=settings.blob_seconds)
+            )
         if runs is None:
             http = await stack.enter_async_context(open_http(settings.job_url))
-            runs = JobClient(ServiceHttp(http, signer, "job"))
+            runs = JobClient(ServiceHttp(http, signer, "job", retries=RetryBudget()))
         advance = Advance(
             store, inline, blobs, runs, lease_seconds=settings.lease_seconds, ask_seconds=settings.ask_seconds
         )
@@ -218,6 +224,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public.state.create = create
         public.state.read = read
         public.state.cancel = CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
+        public.state.delete = DeleteJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
         public.state.list_jobs = ListJobs(owned)
         public.state.cursors = Cursors.from_file(settings.key_file)
         public.state.batches = announce
@@ -284,6 +291,6 @@ async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncItera
     """Both applications, at their addresses."""
     async with open_core(settings) as core, open_apps(settings, readiness, core) as (public, internal_app):
         yield [
-            Listener(public, settings.host, settings.port),
-            Listener(internal_app, settings.host, settings.internal_port),
+            Listener(public, settings.host, settings.port, settings.max_requests, events.HELD),
+            Listener(internal_app, settings.host, settings.internal_port, settings.max_requests),
         ]

@@ -56,6 +56,11 @@ class JobStore(Protocol):
         for `again_seconds`, and then due again.
         """
 
+    async def delete(self, job_id: str, again_seconds: float) -> Job | None:
+        """Hide it for ever: the job as it is then, None when it is hidden already or gone. A final one is due at once,
+        so that what is left of it goes; of any other a cancel is requested, as `request_cancel` does.
+        """
+
     async def now(self) -> datetime:
         """The store's clock."""
 
@@ -84,11 +89,13 @@ class BatchStore(Protocol):
     async def find_batches(self, batch_ids: Collection[str]) -> Mapping[str, Batch]:
         """The batches that exist among these."""
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int) -> Sequence[Job]:
-        """The next jobs of a batch, in the order of their files; `after` is the last id before, or empty."""
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
+        """The next jobs of a batch, in the order of their files; `after` is the last id before, or empty. Those that
+        were deleted are among them only if `deleted` says so.
+        """
 
-    async def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
-        """How many jobs of a batch are in each state."""
+    async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
+        """How many jobs of a batch are in each state; likewise."""
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         """Move an upload's expiry to `seconds` from now, never back, and never past `most` from the job's creation.
@@ -123,10 +130,14 @@ class RetentionStore(Protocol):
         """
 
     async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
-        """Nothing more is to be done until they expire, by the expiry that they have now."""
+        """Nothing more is to be done until they expire, by the expiry that they have now. One that was deleted
+        meanwhile is not changed, and stays due.
+        """
 
-    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float) -> None:
-        """Say that neither inputs nor outputs are there any more. They are due again so long after their end."""
+    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float, *, deleted: bool = False) -> None:
+        """Say that neither inputs nor outputs are there any more. They are due again so long after their end. Changes
+        either deleted jobs or the others: one that was deleted meanwhile stays due.
+        """
 
     async def forget(self, jobs: Sequence[Job]) -> None:
         """Remove jobs whose bytes are gone, and the batches that have no other."""

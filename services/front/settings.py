@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from common.contracts.job import MAX_DEADLINE_SECONDS
-from common.settings import ServerSettings
+from common.settings import ALIVE_FILE, ProcessSettings, ServerSettings
 from services.front.domain.limits import ProcessorLimits
 from services.front.domain.periods import DAY
 from services.front.domain.retention import DEFAULT
@@ -15,18 +15,47 @@ from services.front.domain.retention import DEFAULT
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
 
-class Settings(ServerSettings):
-    """Front and its tracker share these."""
+class CoreSettings(ProcessSettings):
+    """What front and its tracker share."""
 
     model_config = SettingsConfigDict(env_prefix="FRONT_")
 
-    port: int = Field(8000, description="The public port.")
-    internal_port: int = Field(8010, description="The port that job reports to; not for the public.")
     key_file: Path = Field(description="PEM file of front's Ed25519 private key, for its calls to blob and job.")
     mongodb_uri: str = Field(description="The MongoDB replica set.")
     database: str = Field("front", description="The database's name.")
     blob_url: str = Field(description="Where blob is.")
     job_url: str = Field(description="Where job is.")
+    blob_seconds: float = Field(
+        30, gt=0, description="How long blob may say nothing, or take nothing of a body, until it counts as away."
+    )
+
+    keep_inputs: bool = Field(False, description="Keep a job's input for as long as its outputs.")
+    record_seconds: int = Field(90 * DAY, ge=1, description="How long a job itself is kept after it is final.")
+    idempotency_seconds: int = Field(DAY, ge=1, description="How long an `Idempotency-Key` is remembered.")
+
+    upload_grace_seconds: float = Field(3600, ge=0, description="How long after its expiry an upload may still end.")
+    upload_most_seconds: float = Field(7 * 86_400, gt=0, description="The longest that a URL is good for; S3's most.")
+
+    lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
+    ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
+    recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")
+    sweep_seconds: float = Field(300, gt=0, description="How often the tracker looks for bytes that nothing owns.")
+    orphan_seconds: float = Field(3600, gt=0, description="How old bytes are before they may count as owned by none.")
+
+
+class TrackerSettings(CoreSettings):
+    """What the tracker can be told: nothing of users' tokens, and no port."""
+
+    alive_file: Path | None = Field(None, description=ALIVE_FILE)
+
+
+class Settings(CoreSettings, ServerSettings):
+    """What front can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="FRONT_")
+
+    port: int = Field(8000, description="The public port.")
+    internal_port: int = Field(8010, description="The port that job reports to; not for the public.")
 
     token_algorithms: list[Algorithm] = Field(min_length=1, description="The only algorithms a user's token may use.")
     token_secret_file: Path | None = Field(None, description="File with the HS256 secret (development).")
@@ -52,13 +81,10 @@ class Settings(ServerSettings):
     retention_seconds: int = Field(
         DEFAULT.seconds, ge=1, description="How long outputs are kept after a job is final; a job may ask for less."
     )
-    keep_inputs: bool = Field(False, description="Keep a job's input for as long as its outputs.")
     read_grace_seconds: float = Field(
         3600, ge=0, description="How long the bytes of an `until-read` job are kept once all its outputs were read."
     )
-    record_seconds: int = Field(90 * DAY, ge=1, description="How long a job itself is kept after it is final.")
 
-    idempotency_seconds: int = Field(DAY, ge=1, description="How long an `Idempotency-Key` is remembered.")
     idempotency_lease_seconds: float = Field(
         30, gt=0, description="How long after a front has died a request with the same `Idempotency-Key` takes over."
     )
@@ -79,19 +105,11 @@ class Settings(ServerSettings):
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )
     link_bits_per_second: float = Field(112_000, gt=0, description="How fast a client's line is, unless it says so.")
-    upload_grace_seconds: float = Field(3600, ge=0, description="How long after its expiry an upload may still end.")
-    upload_most_seconds: float = Field(7 * 86_400, gt=0, description="The longest that a URL is good for; S3's most.")
 
     heartbeat_seconds: float = Field(15, gt=0, description="How often a stream of events says that it is still there.")
     stream_seconds: float = Field(3600, gt=0, description="How long a stream of events may last; it can be resumed.")
     max_streams: int = Field(5_000, ge=1, description="How many streams of events one front has open at most.")
     max_streams_per_owner: int = Field(100, ge=1, description="How many of these one owner may have.")
-
-    lease_seconds: float = Field(15, gt=0, description="How long a job may stand still before the tracker takes it.")
-    ask_seconds: float = Field(60, gt=0, description="How old a SUBMITTED job is when the tracker asks job about it.")
-    recovery_seconds: float = Field(2, gt=0, description="How often the tracker looks for jobs that stand still.")
-    sweep_seconds: float = Field(300, gt=0, description="How often the tracker looks for bytes that nothing owns.")
-    orphan_seconds: float = Field(3600, gt=0, description="How old bytes are before they may count as owned by none.")
 
     @model_validator(mode="after")
     def _bytes_before_records(self) -> "Settings":

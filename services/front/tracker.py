@@ -1,17 +1,18 @@
 """`python -m services.front.tracker`: brings what a crash left to its end, and deletes what is over.
 
-Any number may run. It has no port; it is well as long as it runs.
+Any number may run. It has no port; that it is well it shows by a file (`FRONT_ALIVE_FILE`).
 """
 
 import asyncio
 import signal
 
+from common.alive import showing_life
 from common.logging import configure, get_logger
 from common.loops import repeat
 from common.settings import load
 from common.web.serve import new_loop
 from services.front.app import Core, open_core
-from services.front.settings import Settings
+from services.front.settings import CoreSettings, TrackerSettings
 from services.front.use_cases.recover import Recover
 from services.front.use_cases.retire import Retire
 from services.front.use_cases.sweep import Sweep
@@ -19,7 +20,7 @@ from services.front.use_cases.sweep import Sweep
 log = get_logger()
 
 
-async def recover_for_ever(core: Core, settings: Settings) -> None:
+async def recover_for_ever(core: Core, settings: CoreSettings) -> None:
     recover = Recover(
         core.jobs,
         core.runs,
@@ -30,11 +31,11 @@ async def recover_for_ever(core: Core, settings: Settings) -> None:
     await repeat("tracker.recover", recover, settings.recovery_seconds)
 
 
-async def look_at_uploads_for_ever(core: Core, settings: Settings) -> None:
+async def look_at_uploads_for_ever(core: Core, settings: CoreSettings) -> None:
     await repeat("tracker.uploads", core.uploads.look, settings.recovery_seconds)
 
 
-async def retire_for_ever(core: Core, settings: Settings) -> None:
+async def retire_for_ever(core: Core, settings: CoreSettings) -> None:
     retire = Retire(
         core.jobs,
         core.retention,
@@ -43,12 +44,13 @@ async def retire_for_ever(core: Core, settings: Settings) -> None:
         core.runs,
         keep_inputs=settings.keep_inputs,
         record_seconds=settings.record_seconds,
+        hidden_seconds=settings.idempotency_seconds,
         lease_seconds=settings.lease_seconds,
     )
     await repeat("tracker.retire", retire, settings.recovery_seconds)
 
 
-async def sweep_for_ever(core: Core, settings: Settings) -> None:
+async def sweep_for_ever(core: Core, settings: CoreSettings) -> None:
     sweep = Sweep(core.jobs, core.inline, core.blobs, orphan_seconds=settings.orphan_seconds)
 
     async def once() -> None:
@@ -58,11 +60,11 @@ async def sweep_for_ever(core: Core, settings: Settings) -> None:
     await repeat("tracker.sweep", once, settings.sweep_seconds / 4)
 
 
-async def main(settings: Settings) -> None:
+async def main(settings: TrackerSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with open_core(settings) as core:
+    async with open_core(settings) as core, showing_life(settings.alive_file):
         loops = [
             asyncio.create_task(recover_for_ever(core, settings)),
             asyncio.create_task(look_at_uploads_for_ever(core, settings)),
@@ -77,7 +79,7 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    front_settings = load(Settings)
-    configure("tracker", front_settings.log_level)
+    tracker_settings = load(TrackerSettings)
+    configure("tracker", tracker_settings.log_level)
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(main(front_settings))
+        runner.run(main(tracker_settings))

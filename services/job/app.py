@@ -82,4 +82,4 @@ async def open_app(
 @asynccontextmanager
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port)]
+        yield [Listener(app, settings.host, settings.port, settings.max_requests, routes.HELD)]

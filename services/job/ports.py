@@ -32,12 +32,14 @@ class Submitted:
 class Claimed:
     """A run that a claim holds, and the fence that proves it.
 
-    `deadline_seconds` are left until its deadline, if it has one; the run's own say nothing any more.
+    `deadline_seconds` are left until its deadline, if it has one; the run's own say nothing any more. `alone` says
+    that the next lapse would be its last: nothing may be worked on beside it, so that no other run can be to blame.
     """
 
     run: RunSubmit
     fence: int
     deadline_seconds: float | None = None
+    alone: bool = False
 
 
 class RunStore(Protocol):
@@ -81,7 +83,8 @@ class RunStore(Protocol):
         phase: str | None = None,
         progress: float | None = None,
     ) -> None:
-        """Renew the lease; the first one with `started` begins the attempt. Before that no lease is renewed.
+        """Renew the lease; the first one with `started` begins the attempt. One before that says that the run is held
+        until it may begin.
 
         `phase` and `progress` are what the attempt is at until another one says so, or it is over.
         """
@@ -102,8 +105,9 @@ class RunStore(Protocol):
         """End every run whose deadline has passed as FAILED with `deadline`, and take back every other one whose lease
         has lapsed, each with a new fence; returns how many.
 
-        One that never started goes back to its place. One that did goes back after a backoff, or ends as
-        FAILED with `poison` when `retry` allows no other attempt. Safe in many processes at once.
+        One that never started goes back to its place. One that did goes back after a backoff, or ends as FAILED with
+        `poison` when it has lapsed as often as `retry` allows attempts. Before the last of them it is to be worked on
+        alone. Safe in many processes at once.
         """
 
     async def cancel(self, run_id: str) -> RunStatus:

@@ -23,7 +23,9 @@ class Settings(ServerSettings):
     lease_seconds: float = Field(30, gt=0, le=3600, description="How long a started run may go without a heartbeat.")
     start_seconds: float = Field(5, gt=0, le=300, description="How soon a claimed run has to start.")
     sweep_seconds: float = Field(5, gt=0, le=300, description="How often lapsed leases are looked for.")
-    max_attempts: int = Field(3, ge=1, le=10, description="How often a run is tried.")
+    max_attempts: int = Field(
+        3, ge=1, le=10, description="How often a run is tried, and how often it may end its processor."
+    )
     backoff_seconds: float = Field(2, ge=0, le=600, description="The rest after the first attempt; it doubles.")
     offer_live_seconds: float = Field(90, gt=0, description="How long an offer that isn't renewed counts as live.")
     offer_kept_days: float = Field(30, gt=0, description="How long an offer that isn't renewed is listed.")

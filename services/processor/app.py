@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from common.alive import showing_life
 from common.auth import ServiceTokenSigner
 from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
@@ -67,6 +68,7 @@ def run_processor(settings: Settings, processors: Processors) -> None:
         async with (
             open_services(settings) as (job, blob),
             open_worker(settings, job, blob, processors) as worker,
+            showing_life(settings.alive_file),
         ):
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common import versions
 from common.contracts.job import ClaimedRun, InputRef, OutputInfo
+from common.crash import crash_at
 from common.errors import BadGateway, NotFound
 from common.ids import output_blob_id
 from gristmill import InputFile, Output
@@ -45,9 +46,12 @@ class Attempts:
             path = folder / INPUT_FILE
             await self._download(source, path, lease)
             lease.enter("RUNNING", lambda: progress(folder))
+            crash_at("processor.working")
             file = InputFile(path, source.name, source.mimetype, source.size)
             outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
-            return await self._upload(run, outputs, lease)
+            uploaded = await self._upload(run, outputs, lease)
+            crash_at("processor.uploaded")
+            return uploaded
 
     async def _download(self, source: InputRef, path: Path, lease: Lease) -> None:
         lease.enter("DOWNLOADING")

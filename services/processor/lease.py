@@ -22,6 +22,7 @@ class Lease:
 
     def __init__(self, job: Job, run: ClaimedRun, heartbeat_seconds: float) -> None:
         self._phase = "CLAIMED"
+        self._started = False
         self._progress: Callable[[], float | None] = lambda: None
         self._news = asyncio.Event()
         self._job = job
@@ -35,8 +36,13 @@ class Lease:
         self._progress = progress or self._progress
         self._news.set()
 
+    async def hold(self) -> None:
+        """Say that the work will begin later. Raises `LeaseLost`."""
+        await self._beat()
+
     async def begin(self) -> None:
-        """Say that the work begins, which starts the attempt and the full lease. Raises `LeaseLost`."""
+        """Say that the work begins, which starts the attempt. Raises `LeaseLost`."""
+        self._started = True
         await self._beat()
 
     async def keep(self) -> None:
@@ -62,6 +68,6 @@ class Lease:
     async def _send(self) -> None:
         # Counted from before the call: job's clock for the lease can't have started earlier.
         sent_at = asyncio.get_running_loop().time()
-        beat = Heartbeat(fence=self._run.fence, started=True, phase=self._phase, progress=self._progress())
+        beat = Heartbeat(fence=self._run.fence, started=self._started, phase=self._phase, progress=self._progress())
         await self._job.heartbeat(self._run.id, beat)
         self._ends_at = sent_at + self._run.lease_seconds

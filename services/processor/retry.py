@@ -1,29 +1,18 @@
-"""Trying again: what may pass is tried again with growing, jittered pauses; what is definite comes out at once."""
+"""Trying again: what may pass is tried again, after pauses; what is definite comes out at once."""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from common.errors import BadGateway, StorageFull, Unavailable
 from common.logging import get_logger
+from common.retries import pauses
 
 log = get_logger()
 
 Answer = TypeVar("Answer")
 
 PASSING = (Unavailable, BadGateway, StorageFull)
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
-
-
-def pauses() -> Iterator[float]:
-    """Seconds to wait, doubling up to the longest, each drawn from its upper half: many processors that lost the same
-    service don't come back at the same moment."""
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        yield random.uniform(pause / 2, pause)  # noqa: S311 - jitter is no secret
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 async def until_answered(call: Callable[[], Awaitable[Answer]], what: str) -> Answer:

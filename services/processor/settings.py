@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from common.settings import ProcessSettings
+from common.settings import ALIVE_FILE, ProcessSettings
 from services.processor.processors.analyzer import AnalyzerConfiguration
 from services.processor.processors.command import CommandConfiguration
 
@@ -34,6 +34,7 @@ class Settings(ProcessSettings):
         description="Programs that are offered as processors, likewise: "
         '[{"name": "count", "argv": ["/usr/bin/wc", "{input}"]}].',
     )
+    alive_file: Path | None = Field(None, description=ALIVE_FILE)
     slots: int = Field(1, ge=1, le=256, description="Runs at once; one for each core is right for most processors.")
     work_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()),

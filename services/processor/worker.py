@@ -1,21 +1,28 @@
-"""The worker: offers what it can run, claims runs, sees each to its report, and stops without losing one."""
+"""The worker: offers what it can run, claims runs, sees each to its report, and stops without losing one.
+
+A run that has to be worked on alone waits for those under way. Until it is over nothing is claimed, and what comes all
+the same is given back: whichever run is beside another when a processor dies may have ended it.
+"""
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
 
 from common import versions
 from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Release, RunError
+from common.crash import crash_at
 from common.errors import Problem, StaleFence
 from common.ids import new_id
 from common.logging import get_logger
+from common.retries import pauses
 from services.processor.attempt import Attempts
 from services.processor.lease import Lease, LeaseLost
 from services.processor.ports import Job
 from services.processor.registry import offers
-from services.processor.retry import pauses, until_answered
+from services.processor.retry import until_answered
 from services.processor.sandbox import RunFailed
 
 log = get_logger()
@@ -44,6 +51,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._working: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
+        self._one_alone = False
         # Each under its name and under every version that a run may ask for.
         self._offered = [
             wanted
@@ -88,7 +96,7 @@ class Worker:
         while True:
             self._freed.clear()
             free = self._pace.slots - len(self._working)
-            if free == 0:
+            if free == 0 or self._one_alone:
                 await self._freed.wait()
                 continue
             for run in await self._claim(free):
@@ -103,11 +111,27 @@ class Worker:
     async def _slot(self, run: ClaimedRun | None) -> None:
         """Work on a run, and on those that come with the answers to its report."""
         while run is not None:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._one_alone:
                 return await self._give_back(run)
-            with structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence):
+            with self._place_for(run), structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence):
                 run = await self._see_through(run)
         return None
+
+    @contextlib.contextmanager
+    def _place_for(self, run: ClaimedRun) -> Iterator[None]:
+        if not run.alone:
+            yield
+            return
+        self._one_alone = True
+        try:
+            yield
+        finally:
+            self._one_alone = False
+            self._freed.set()
+
+    async def _others_over(self) -> None:
+        if others := self._working - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def _claim(self, most: int) -> list[ClaimedRun]:
         """The next runs, or none in time. An answer that was lost is asked for again by the same claim id."""
@@ -139,8 +163,11 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 lease = Lease(self._job, run, self._pace.heartbeat_seconds)
-                await lease.begin()
+                await (lease.hold() if run.alone else lease.begin())
                 keeping = group.create_task(lease.keep())  # when it fails, the group cancels the work
+                if run.alone:
+                    await self._others_over()
+                    await lease.begin()
                 outcome = await self._outcome(run, lease)
                 keeping.cancel()
         except* LeaseLost as lost:
@@ -155,7 +182,8 @@ class Worker:
         except Exception:
             log.exception("run.unforeseen")
             return _failure(run, RunFailed("internal"))
-        claim = None if self._stopping.is_set() else self._claim_request(1, 0)
+        another_waits = self._one_alone and not run.alone
+        claim = None if self._stopping.is_set() or another_waits else self._claim_request(1, 0)
         return Complete(fence=run.fence, outputs=outputs, claim=claim)
 
     async def _report(self, run: ClaimedRun, outcome: Complete | Fail) -> ClaimedRun | None:
@@ -172,6 +200,7 @@ class Worker:
         except Problem as problem:
             log.error("report.refused", error=type(problem).__name__, detail=problem.detail)
             return None
+        crash_at("processor.completed")
         log.info("run.completed", outputs=len(outcome.outputs))
         return runs[0] if runs else None
 

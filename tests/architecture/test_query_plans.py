@@ -143,6 +143,33 @@ async def retention(stores: Stores) -> None:
     await stores.retention.forget([job])
 
 
+async def deletes(stores: Stores) -> None:
+    job = await stores.jobs.insert_created(new_job(), LONG)
+    assert await stores.jobs.delete(job.id, LONG)
+    assert await stores.jobs.apply(job.id, Transition.withdrawn())
+    (due,) = await stores.retention.take_retiring(LONG, 100)
+    await stores.retention.bytes_deleted([due.id], LONG, deleted=True)
+    assert not await stores.jobs.delete(job.id, LONG)
+
+
+async def batch_pages(stores: Stores) -> None:
+    batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
+    uploads = [NewUpload(new_job(), batch.id, None, LONG, 112_000, held=False) for _ in range(3)]
+    await stores.batches.insert_uploads(uploads)
+    stores.recorder.commands.clear()
+    assert len(await stores.batches.batch_jobs(batch.id, "", 1)) == 1
+    assert len(await stores.batches.batch_jobs(batch.id, "", 1, deleted=True)) == 1
+
+
+async def batch_counts(stores: Stores) -> None:
+    batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
+    uploads = [NewUpload(new_job(), batch.id, None, LONG, 112_000, held=False) for _ in range(3)]
+    await stores.batches.insert_uploads(uploads)
+    stores.recorder.commands.clear()
+    assert await stores.batches.batch_counts(batch.id) == {Status.CREATED: 3}
+    assert await stores.batches.batch_counts(batch.id, deleted=True) == {Status.CREATED: 3}
+
+
 async def listing(stores: Stores) -> None:
     owner, beginning = Owner("acme", "alice"), Position(LATER, new_id())
     mine = [await stores.jobs.insert_created(new_job(), LONG) for _ in range(3)]
@@ -193,6 +220,9 @@ JOURNEYS = [
     (recovery, 1),
     (cancels, 1),
     (retention, 1),
+    (deletes, 1),
+    (batch_pages, 1),
+    (batch_counts, 0),  # counts in the index alone
     (listing, 3),
     (tasks, 1),
     (inline_bytes, 1),

@@ -103,7 +103,6 @@ async def test_a_claim_that_is_repeated_while_it_is_under_way_takes_no_more(benc
 
 async def test_a_claimed_run_that_never_starts_goes_back_and_costs_no_attempt(bench: Bench) -> None:
     claimed = await bench.claimed(start_seconds=SHORT)
-    await bench.store.heartbeat(claimed.run.id, claimed.fence, LONG, started=False, phase=None)
     assert await bench.until(lambda: bench.store.sweep(AT_ONCE)) == 1
     status = await bench.status(claimed.run.id)
     assert (status.status, status.attempt, status.fence) == (RunState.QUEUED, 0, 2)
@@ -120,9 +119,23 @@ async def test_a_run_under_a_live_lease_is_never_swept(bench: Bench) -> None:
     assert (await bench.status(lapsing.run.id)).status == RunState.QUEUED
 
 
+async def test_a_run_that_is_held_before_it_starts_keeps_its_lease_and_costs_no_attempt(bench: Bench) -> None:
+    claimed = await bench.claimed(start_seconds=SHORT)
+    await bench.store.heartbeat(claimed.run.id, claimed.fence, LONG, started=False)
+    held_briefly = await bench.claimed(start_seconds=LONG, processor="brief")
+    await bench.store.heartbeat(held_briefly.run.id, held_briefly.fence, SHORT, started=False)
+    assert await bench.until(lambda: bench.store.sweep(AT_ONCE)) == 1
+    held, lapsed = await bench.status(claimed.run.id), await bench.status(held_briefly.run.id)
+    assert (held.status, held.attempt, held.phase) == (RunState.RUNNING, 0, "CLAIMED")
+    assert (lapsed.status, lapsed.attempt) == (RunState.QUEUED, 0)
+    assert not (await bench.claim_one(held_briefly.run)).alone
+
+
 async def test_a_run_that_ends_its_processor_each_time_is_poison(bench: Bench) -> None:
     claimed = await bench.claimed()
     for attempt in (1, 2, 3):
+        # Before it can end so, nothing else may be to blame.
+        assert claimed.alone == (attempt == 3)
         await bench.beat(claimed, SHORT)
         await bench.beat(claimed, SHORT)
         assert (await bench.status(claimed.run.id)).attempt == attempt
@@ -134,6 +147,21 @@ async def test_a_run_that_ends_its_processor_each_time_is_poison(bench: Bench) -
     assert (status.status, status.attempt) == (RunState.FAILED, 3)
     assert status.error is not None
     assert status.error.type == "poison"
+
+
+async def test_a_run_that_failed_before_is_no_poison_after_its_first_lapse(bench: Bench) -> None:
+    claimed = await bench.claimed()
+    for _ in range(2):
+        await bench.beat(claimed)
+        assert await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE) == RunState.QUEUED
+        claimed = await bench.claim_one(claimed.run)
+    await bench.beat(claimed, SHORT)
+    await bench.until(lambda: bench.store.sweep(AT_ONCE))
+    again = await bench.claim_one(claimed.run)
+    assert not again.alone
+    await bench.beat(again)
+    assert await bench.store.fail(again.run.id, again.fence, OURS, AT_ONCE) == RunState.FAILED
+    assert (await bench.status(again.run.id)).attempt == 4
 
 
 async def test_a_failure_that_may_pass_is_tried_again_up_to_the_limit(bench: Bench) -> None:

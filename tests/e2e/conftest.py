@@ -14,6 +14,8 @@ import pytest
 
 from common.auth import ServiceTokenSigner
 from common.clients.blob import BlobClient, open_blob_client
+from common.clients.http import ServiceHttp, open_http
+from common.clients.job import JobClient
 from deploy.local import keys, tokens
 from deploy.local.mongod import free_ports
 from tests.processes import alive, children_of, until
@@ -40,6 +42,7 @@ class Local:
     pid: int
     url: str
     blob_url: str
+    job_url: str
     data: Path
     said: list[str]
 
@@ -54,10 +57,17 @@ class Local:
         key = keys.ensure(self.data).private("front")
         return open_blob_client(self.blob_url, ServiceTokenSigner.from_file("front", key))
 
+    @asynccontextmanager
+    async def job(self) -> AsyncIterator[JobClient]:
+        """job's API, likewise."""
+        signer = ServiceTokenSigner.from_file("front", keys.ensure(self.data).private("front"))
+        async with open_http(self.job_url) as http:
+            yield JobClient(ServiceHttp(http, signer, "job"))
+
     def pid_of(self, module: str) -> int | None:
-        """The process that runs a module; None while it is between death and restart."""
+        """The process that runs a module, or `mongod`; None while it is between death and restart."""
         for pid, arguments in children_of(self.pid).items():
-            if arguments.endswith(f"-m {module}"):
+            if arguments.endswith(f"-m {module}") or arguments.split()[0].endswith(f"/{module}"):
                 return pid
         return None
 
@@ -97,8 +107,8 @@ async def running(
                 pytest.fail("It did not come up:\n" + "\n".join(said))
         if command != RUNNER:
             runner = next(iter(children_of(process.pid)))
-        url, blob_url = (f"http://127.0.0.1:{settings[port]}" for port in ("FRONT_PORT", "BLOB_PORT"))
-        yield Local(process, runner, url, blob_url, Path(settings["GRISTMILL_DATA"]), said)
+        url, blob_url, job_url = (f"http://127.0.0.1:{settings[f'{of}_PORT']}" for of in ("FRONT", "BLOB", "JOB"))
+        yield Local(process, runner, url, blob_url, job_url, Path(settings["GRISTMILL_DATA"]), said)
     finally:
         for pid in alive({runner}):
             os.kill(pid, signal.SIGINT)

@@ -140,6 +140,17 @@ class MemoryJobStore:
             entry.cancel_due_at = self._after(again_seconds)
         return [entry.job for entry in due]
 
+    async def delete(self, job_id: str, again_seconds: float) -> Job | None:
+        entry = self._entries.get(job_id)
+        if entry is None or entry.job.deleted_at is not None:
+            return None
+        entry.job = replace(entry.job, deleted_at=self.clock.now)
+        if entry.job.status.is_final:
+            entry.retire_at = self.clock.now
+        else:
+            await self.request_cancel(job_id, again_seconds)
+        return entry.job
+
     async def now(self) -> datetime:
         return self.clock.now
 
@@ -198,16 +209,15 @@ class MemoryBatchStore:
     async def find_batches(self, batch_ids: Collection[str]) -> Mapping[str, Batch]:
         return {batch_id: self._batches[batch_id] for batch_id in batch_ids if batch_id in self._batches}
 
-    def _of(self, batch_id: str) -> list[Job]:
-        return sorted(
-            (entry.job for entry in self._entries.values() if entry.job.batch_id == batch_id), key=lambda job: job.id
-        )
+    def _of(self, batch_id: str, *, deleted: bool = True) -> list[Job]:
+        jobs = [entry.job for entry in self._entries.values() if entry.job.batch_id == batch_id]
+        return sorted((job for job in jobs if deleted or job.deleted_at is None), key=lambda job: job.id)
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int) -> Sequence[Job]:
-        return [job for job in self._of(batch_id) if job.id > after][:limit]
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
+        return [job for job in self._of(batch_id, deleted=deleted) if job.id > after][:limit]
 
-    async def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
-        return Counter(job.status for job in self._of(batch_id))
+    async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
+        return Counter(job.status for job in self._of(batch_id, deleted=deleted))
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         entry = self._entries.get(job_id)
@@ -265,8 +275,9 @@ class MemoryRetentionStore:
         self._entries = jobs.entries
         self._batches = batches
 
-    def _of(self, job_ids: Sequence[str]) -> list[_Entry]:
-        return [self._entries[job_id] for job_id in job_ids if job_id in self._entries]
+    def _of(self, job_ids: Sequence[str], *, deleted: bool = False) -> list[_Entry]:
+        entries = [self._entries[job_id] for job_id in job_ids if job_id in self._entries]
+        return [entry for entry in entries if (entry.job.deleted_at is not None) == deleted]
 
     async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
         now = self._clock.now
@@ -280,8 +291,8 @@ class MemoryRetentionStore:
             entry.job = replace(entry.job, input_deleted=entry.job.input_deleted or input_deleted)
             entry.retire_at = entry.job.expires_at
 
-    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float) -> None:
-        for entry in self._of(job_ids):
+    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float, *, deleted: bool = False) -> None:
+        for entry in self._of(job_ids, deleted=deleted):
             entry.job = replace(entry.job, input_deleted=True, bytes_deleted=True)
             assert entry.job.ended_at is not None
             entry.retire_at = entry.job.ended_at + timedelta(seconds=record_seconds)

@@ -99,7 +99,13 @@ class FakeJob:
             await self._called.wait()
 
     def submit(
-        self, content: bytes = b"some input", lease_seconds: float = 30, name: str = "photo.txt", **params: Any
+        self,
+        content: bytes = b"some input",
+        lease_seconds: float = 30,
+        name: str = "photo.txt",
+        *,
+        alone: bool = False,
+        **params: Any,
     ) -> ClaimedRun:
         run_id = new_id()
         source = InputRef(
@@ -111,7 +117,13 @@ class FakeJob:
         )
         self._blob.blobs[source.blob_id] = content
         run = ClaimedRun(
-            id=run_id, fence=1, lease_seconds=lease_seconds, inputs=[source], processor=self._processor, params=params
+            id=run_id,
+            fence=1,
+            lease_seconds=lease_seconds,
+            inputs=[source],
+            processor=self._processor,
+            params=params,
+            alone=alone,
         )
         self.fences[run_id] = run.fence
         self.queue.put_nowait(run)

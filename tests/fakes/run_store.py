@@ -26,6 +26,8 @@ class StoredRun:
     state: RunState = RunState.QUEUED
     fence: int = 0
     attempt: int = 0
+    lapses: int = 0
+    alone: bool = False
     started: bool = False
     lease_until: float = 0
     claim_id: str | None = None
@@ -103,7 +105,7 @@ class FakeRunStore:
             for stored in mine:
                 self._take(stored, claim_id, start_seconds)
         return [
-            Claimed(stored.run, stored.fence, stored.deadline_at and stored.deadline_at - self.now)
+            Claimed(stored.run, stored.fence, stored.deadline_at and stored.deadline_at - self.now, stored.alone)
             for stored in mine[:limit]
         ]
 
@@ -124,8 +126,7 @@ class FakeRunStore:
         stored.started |= started
         stored.phase = phase or stored.phase
         stored.progress = stored.progress if progress is None else progress
-        if stored.started:
-            stored.lease_until = self.now + lease_seconds
+        stored.lease_until = self.now + lease_seconds
 
     async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
         there = self.runs.get(run_id)
@@ -140,7 +141,7 @@ class FakeRunStore:
     async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
         stored = self._held(run_id, fence)
         stored.attempt += not stored.started
-        self._retry_or_end(stored, retry, error, REPORT_GRACE_SECONDS)
+        self._retry_or_end(stored, retry, stored.attempt, error, REPORT_GRACE_SECONDS)
         return stored.state
 
     async def release(self, run_id: str, fence: int) -> None:
@@ -159,7 +160,9 @@ class FakeRunStore:
         for stored in lapsed:
             stored.fence += 1
             if stored.started:
-                self._retry_or_end(stored, retry, POISON, 0)
+                stored.lapses += 1
+                stored.alone = not retry.allows_another(stored.lapses + 1)
+                self._retry_or_end(stored, retry, stored.lapses, POISON, 0)
             else:
                 self._leave(stored, RunState.QUEUED)
         return len(late) + len(lapsed)
@@ -264,9 +267,9 @@ class FakeRunStore:
         return stored
 
     def _retry_or_end(
-        self, stored: StoredRun, retry: RetryPolicy | None, error: RunError, report_seconds: float
+        self, stored: StoredRun, retry: RetryPolicy | None, times: int, error: RunError, report_seconds: float
     ) -> None:
-        if retry and retry.allows_another(stored.attempt):
+        if retry and retry.allows_another(times):
             stored.available_at = self.now + retry.backoff(stored.attempt, random.random())
             self._leave(stored, RunState.QUEUED)
         else:

@@ -46,6 +46,7 @@ from services.processor.settings import Settings as ProcessorSettings
 from tests.contract.s3 import TestBucket
 from tests.fakes import keys
 from tests.integration.serving import serving
+from tests.integration.wire import Wire
 
 SECRET = "a secret of more than thirty-two bytes, for tests"
 AUDIENCE = "gristmill"
@@ -118,13 +119,14 @@ class Platform:
     reports: Reports
     as_processor: JobClient
     """job, as a processor calls it: to offer, claim and report by hand."""
+    wire: Wire
     _clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def client(self, tenant: Any = "acme", subject: Any = "alice", *, bearer: str | None = None) -> httpx.AsyncClient:
         """A client of front's public API, with a token of its own."""
         bearer = token(tenant, subject) if bearer is None else bearer
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.front, raise_app_exceptions=False),
+            transport=httpx.ASGITransport(self.wire.tap(self.front, "front"), raise_app_exceptions=False),
             base_url="http://front",
             headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
             timeout=60,
@@ -139,7 +141,9 @@ class Platform:
             self.core.jobs, self.core.runs, self.core.advance, lease_seconds=s.lease_seconds, ask_seconds=s.ask_seconds
         )
 
-    def retire(self, *, keep_inputs: bool = False, record_seconds: float = 7_776_000) -> Retire:
+    def retire(
+        self, *, keep_inputs: bool = False, record_seconds: float = 7_776_000, hidden_seconds: float = 86_400
+    ) -> Retire:
         return Retire(
             self.core.jobs,
             self.core.retention,
@@ -148,6 +152,7 @@ class Platform:
             self.core.runs,
             keep_inputs=keep_inputs,
             record_seconds=record_seconds,
+            hidden_seconds=hidden_seconds,
             lease_seconds=self.settings.lease_seconds,
         )
 
@@ -216,8 +221,9 @@ async def open_platform(
             upload_key_file=keys.upload_key_file(folder),
             port=free_port(),
         )
+        wire = Wire()
         blob = await enter(_blob(blob_settings, bucket))
-        blob_url = await enter(serving(blob, port=blob_settings.port))
+        blob_url = await enter(serving(wire.tap(blob, "blob"), port=blob_settings.port))
         reports = Reports()
         job_settings = JobSettings(
             callers_dir=callers,
@@ -234,18 +240,20 @@ async def open_platform(
         job = await enter(job_app.open_app(job_settings, Readiness(), front=reports))
 
         async def job_client(caller: str) -> JobClient:
-            http = await enter(open_http("http://job", transport=httpx.ASGITransport(job)))
+            http = await enter(open_http("http://job", transport=httpx.ASGITransport(wire.tap(job, "job"))))
             return JobClient(ServiceHttp(http, keys.signer(caller), "job"))
 
         blob_client = await enter(open_blob_client(blob_url, keys.signer("front")))
         to_blob, to_job = Outage(blob_client), Outage(await job_client("front"))
         core = await enter(front_app.open_core(settings, blobs=to_blob, runs=to_job))
         public, internal = await enter(front_app.open_apps(settings, Readiness(), core))
-        internal_http = await enter(open_http("http://front", transport=httpx.ASGITransport(internal)))
+        internal_http = await enter(
+            open_http("http://front", transport=httpx.ASGITransport(wire.tap(internal, "front")))
+        )
         reports.front = FrontClient(ServiceHttp(internal_http, keys.signer("job"), "front"))
 
         as_processor = await job_client("processor")
-        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports, as_processor)
+        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports, as_processor, wire)
         if processor:
             await enter(_processor(folder, key_folder, as_processor, blob_url))
             await _offered(platform)

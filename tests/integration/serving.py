@@ -7,18 +7,27 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
-from common.web.protocol import HEADER_SECONDS
+from common.settings import MAX_REQUESTS
+from common.web.protocol import HEADER_SECONDS, TAKE_SECONDS
 from common.web.serve import Listener, new_server
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, port: int = 0, header_seconds: float = HEADER_SECONDS) -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp,
+    *,
+    port: int = 0,
+    header_seconds: float = HEADER_SECONDS,
+    take_seconds: float = TAKE_SECONDS,
+    max_requests: int = MAX_REQUESTS,
+) -> AsyncIterator[str]:
     """The base URL, without a slash at its end, of a server that accepts connections from the first moment."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", port))
         listening.listen()  # so a connection made before the server's first step waits instead of being refused
         host, port = listening.getsockname()
-        server = new_server(Listener(app, host, port), drain_seconds=1, header_seconds=header_seconds)
+        listener = Listener(app, host, port, max_requests, ("/events", "/claim"))
+        server = new_server(listener, drain_seconds=1, header_seconds=header_seconds, take_seconds=take_seconds)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             yield f"http://{host}:{port}"

@@ -354,7 +354,7 @@ async def test_more_than_the_limit_is_too_large(platform: Platform) -> None:
     ("path", "allowed"),
     [
         ("/api/v1/job", "GET, POST"),
-        ("/api/v1/job/x", "GET"),
+        ("/api/v1/job/x", "DELETE, GET"),
         ("/api/v1/job/x/status", "GET"),
         ("/api/v1/job/x/output", "GET"),
         ("/api/v1/job/x/output/y", "GET"),

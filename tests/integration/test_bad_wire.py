@@ -207,6 +207,22 @@ async def test_dripping_headers_gain_no_time(address: str) -> None:
     wire.writer.close()
 
 
+async def test_a_dripping_body_gains_no_time(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.post("raw", "Content-Length: 5000")
+
+    async def drip() -> None:
+        while not wire.reader.at_eof():
+            await wire.send(b"x")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    status, _, problem = await wire.refusal()
+    assert (status, problem["detail"]) == (400, "The body stalled.")
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+
+
 async def test_slow_headers_of_a_later_request_are_closed(address: str) -> None:
     wire = await Wire.open(address)
     await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\nGET /livez HTTP/1.1\r\nX: ")

@@ -32,6 +32,7 @@ async def retire(platform: Platform, runs: Runs | None = None) -> None:
         runs or core.runs,
         keep_inputs=False,
         record_seconds=0,
+        hidden_seconds=0,
         lease_seconds=platform.settings.lease_seconds,
     )
     await step()

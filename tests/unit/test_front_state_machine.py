@@ -9,16 +9,19 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from common.contracts.job import RunState
+from common.errors import NotFound
 from common.ids import input_blob_id, new_id, output_blob_id
 from services.front.domain.job import TRANSITIONS, Job, NewJob, Owner, Status
 from services.front.domain.retention import Retention
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.cancel import CancelJob
+from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.read import TakeReports
 from services.front.use_cases.recover import Recover
 from services.front.use_cases.retire import Retire
@@ -128,6 +131,7 @@ class JobStates(RuleBasedStateMachine):
             self.fused_runs,
             keep_inputs=False,
             record_seconds=RECORD,
+            hidden_seconds=RECORD,
             lease_seconds=LEASE,
         )
 
@@ -199,7 +203,7 @@ class JobStates(RuleBasedStateMachine):
 
     def read(self, job_id: str) -> None:
         job = self.now(job_id)
-        if job is not None and job.outputs and not job.bytes_deleted:
+        if job is not None and job.deleted_at is None and job.outputs and not job.bytes_deleted:
             self.loop.run_until_complete(self.retention.output_read(job_id, 0, GRACE))
             if job.retention.until_read:
                 self.read_at.setdefault(job_id, self.clock.now)
@@ -231,7 +235,7 @@ class JobStates(RuleBasedStateMachine):
     @rule(job_id=created, crash=crashes)
     def owner_cancels(self, job_id: str, crash: tuple[int | None, bool]) -> None:
         before = self.now(job_id)
-        if job_id not in self.acknowledged or before is None:
+        if job_id not in self.acknowledged or before is None or before.deleted_at is not None:
             return
         has_ended = before.status.is_final or self.has_ended(job_id)
         self.asked_to_cancel.add(job_id)
@@ -243,6 +247,26 @@ class JobStates(RuleBasedStateMachine):
         if not has_ended:
             assert seen.job.status is Status.CANCELLED
             self.promised_to_cancel.add(job_id)
+
+    @rule(job_id=created, crash=crashes)
+    def owner_deletes(self, job_id: str, crash: tuple[int | None, bool]) -> None:
+        before = self.now(job_id)
+        if job_id not in self.acknowledged or before is None:
+            return
+        self.asked_to_cancel.add(job_id)
+        self.fuse.set(*crash)
+        steps = DeleteJob(self.fused_jobs, self.advance, again_seconds=LEASE)(Owner("t", "s"), job_id)
+        if before.deleted_at is not None:
+            with pytest.raises((NotFound, Crash)):
+                self.loop.run_until_complete(steps)
+            self.fuse.set(None, False)
+            return
+        self.process(steps)
+        if crash[0] is None:
+            after = self.now(job_id)
+            assert after is not None
+            assert after.deleted_at is not None
+            assert after.status.is_final, "job answers at once"
 
     @rule(job_id=created)
     def job_forgets_a_queued_run(self, job_id: str) -> None:
@@ -271,6 +295,8 @@ class JobStates(RuleBasedStateMachine):
             if before is not None and before.status.is_final:
                 assert state_of(job) == state_of(before), "a final state never changes"
                 assert job.bytes_deleted >= before.bytes_deleted
+            if before is not None and before.deleted_at is not None:
+                assert job.deleted_at == before.deleted_at, "what is deleted stays deleted"
             self.seen[job_id] = job
             self.first_seen.setdefault(job_id, job)
 
@@ -303,7 +329,8 @@ class JobStates(RuleBasedStateMachine):
                 assert input_blob_id(job_id) not in kept
             if job.bytes_deleted:
                 assert not kept
-            if job.status is Status.EXECUTION_COMPLETED and self.clock.now < self.may_go_at(job):
+            is_kept = job.status is Status.EXECUTION_COMPLETED and job.deleted_at is None
+            if is_kept and self.clock.now < self.may_go_at(job):
                 assert output_blob_id(job_id, 1, 0) in kept
                 assert not job.bytes_deleted
 
@@ -316,8 +343,8 @@ class JobStates(RuleBasedStateMachine):
 
 
 def state_of(job: Job) -> Job:
-    """A job without what becomes of its bytes."""
-    return replace(job, expires_at=None, input_deleted=False, bytes_deleted=False)
+    """A job without what becomes of its bytes, and whether it is hidden."""
+    return replace(job, expires_at=None, input_deleted=False, bytes_deleted=False, deleted_at=None)
 
 
 TestJobStates = JobStates.TestCase

@@ -1,5 +1,6 @@
 """JSON calls between services, over httpx."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -8,52 +9,84 @@ import httpx
 from pydantic import ValidationError
 
 from common.auth import ServiceTokenSigner
+from common.clients.bulkhead import MOST_CALLS, Bulkhead
 from common.contracts import Wire
 from common.errors import BadGateway, Unavailable, problem_from
+from common.retries import RetryBudget, pauses
+
+CALL_SECONDS = 5.0
+MOST_TRIES = 3
 
 Answer = TypeVar("Answer", bound=Wire)
 
 
 class ServiceHttp:
-    """Calls one service (`audience`) at one address, and turns its problem documents back into exceptions."""
+    """Calls one service (`audience`) at one address, and turns its problem documents back into exceptions.
 
-    def __init__(self, http: httpx.AsyncClient, signer: ServiceTokenSigner, audience: str) -> None:
+    A call ends within its `timeout`, all its tries together. With `retries` one whose connection broke is made again:
+    every call of ours is safe to repeat. One that is only slow is not, for its service has enough to do.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        signer: ServiceTokenSigner,
+        audience: str,
+        *,
+        retries: RetryBudget | None = None,
+        most_calls: int = MOST_CALLS,
+    ) -> None:
         self._http = http
         self._signer = signer
         self._audience = audience
+        self._retries = retries
+        self._bulkhead = Bulkhead(audience, most_calls)
 
     async def get(self, path: str, answer: type[Answer]) -> Answer:
-        return _read(await self._send("GET", path, None, None), answer)
+        return _read(await self._send("GET", path, None), answer)
 
-    async def post(self, path: str, body: Wire | None, answer: type[Answer], timeout: float | None = None) -> Answer:
+    async def post(self, path: str, body: Wire | None, answer: type[Answer], timeout: float = CALL_SECONDS) -> Answer:
         return _read(await self._send("POST", path, body, timeout), answer)
 
     async def tell(self, path: str, body: Wire) -> None:
         """POST where the answer has no body."""
-        await self._send("POST", path, body, None)
+        await self._send("POST", path, body)
 
     async def delete(self, path: str) -> None:
-        await self._send("DELETE", path, None, None)
+        await self._send("DELETE", path, None)
 
-    async def _send(self, method: str, path: str, body: Wire | None, timeout: float | None) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: Wire | None, timeout: float = CALL_SECONDS) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._signer.token(self._audience)}"}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             content = body.to_wire()
-        try:
-            response = await self._http.request(
-                method,
-                path,
-                content=content,
-                headers=headers,
-                timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
-            )
-        except httpx.TransportError as error:
-            raise Unavailable(f"{self._audience} can't be reached: {type(error).__name__}.") from error
+        request = self._http.build_request(method, path, content=content, headers=headers, timeout=timeout)
+        with self._bulkhead:
+            try:
+                # httpx's own timeouts are each for a piece of the call, and have no sum.
+                async with asyncio.timeout(timeout):
+                    response = await self._tried(request)
+            except (httpx.TransportError, TimeoutError) as error:
+                raise Unavailable(f"{self._audience} can't be reached: {type(error).__name__}.") from error
         if response.is_success:
             return response
         raise problem_from(response.status_code, _document(response), response.headers.get("retry-after"))
+
+    async def _tried(self, request: httpx.Request) -> httpx.Response:
+        pause = pauses()
+        for _ in range(MOST_TRIES - 1):
+            try:
+                response = await self._http.send(request)
+            except (httpx.NetworkError, httpx.RemoteProtocolError):
+                if self._retries is None or not self._retries.take():
+                    raise
+                await asyncio.sleep(next(pause))
+            else:
+                if self._retries is not None:
+                    self._retries.earn()
+                return response
+        return await self._http.send(request)
 
 
 def _document(response: httpx.Response) -> dict[str, object]:
@@ -73,7 +106,7 @@ def _read(response: httpx.Response, answer: type[Answer]) -> Answer:
 
 @asynccontextmanager
 async def open_http(
-    base_url: str, *, timeout: float = 5.0, transport: httpx.AsyncBaseTransport | None = None
+    base_url: str, *, timeout: float = CALL_SECONDS, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A connection pool for one service; tests hand in a transport that stays in the process."""
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)

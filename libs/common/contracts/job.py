@@ -136,9 +136,10 @@ class ClaimRequest(Wire):
 
 
 class ClaimedRun(Wire):
-    """A run under a lease. It goes back unless the processor says `started` within 5 s, and then heartbeats.
+    """A run under a lease. It goes back unless the processor heartbeats within 5 s, and from then on.
 
-    With a `deadline_seconds` it is ended when so many more have passed, whatever becomes of this attempt.
+    With a `deadline_seconds` it is ended when so many more have passed, whatever becomes of this attempt. `alone`: the
+    processor works on nothing else beside it, because it may be what has ended processors before.
     """
 
     id: str
@@ -148,6 +149,7 @@ class ClaimedRun(Wire):
     inputs: list[InputRef]
     processor: str
     params: dict[str, Any]
+    alone: bool = False
 
 
 class ClaimAnswer(Wire):
@@ -157,7 +159,7 @@ class ClaimAnswer(Wire):
 
 
 class Heartbeat(Wire):
-    """`POST /run/{id}/heartbeat`: the work goes on. `started` begins the attempt and its full lease."""
+    """`POST /run/{id}/heartbeat`: the run is held, and its lease is renewed. `started` begins the attempt."""
 
     fence: int
     started: bool = True

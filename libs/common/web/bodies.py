@@ -18,20 +18,29 @@ from common.web.problems import invalid
 JSON = "application/json"
 # What is longer is parsed in a thread.
 SMALL_BYTES = 64 * 1024
+# A body that drips holds a connection to blob for as long as one that is large.
+LEAST_BYTES = 16 * 1024
 
 Body = TypeVar("Body", bound=Wire)
 
 
 async def stream(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
     """The raw body. Raises `Malformed` when the client breaks off, so that a part never passes for the whole, and when
-    it sends nothing for `stall_seconds`.
+    less than `LEAST_BYTES` come while it is waited for `stall_seconds`.
     """
+    loop = asyncio.get_running_loop()
     chunks = request.stream()
+    left, taken = stall_seconds, 0
     try:
         while True:
             # Around each chunk, and not around the loop: whoever takes the chunks may be slow, and no client's fault.
-            async with asyncio.timeout(stall_seconds):
+            waits_since = loop.time()
+            async with asyncio.timeout(left):
                 chunk = await anext(chunks)
+            left -= loop.time() - waits_since
+            taken += len(chunk)
+            if taken >= LEAST_BYTES:
+                left, taken = stall_seconds, 0
             if chunk:
                 yield chunk
     except StopAsyncIteration:

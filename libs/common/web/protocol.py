@@ -1,5 +1,6 @@
-"""uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, and refusals that
-are problem documents even where the request can't be read. And without two of its copies of each body.
+"""uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, a deadline for who
+takes nothing of an answer, and refusals that are problem documents even where the request can't be read. And without
+two of its copies of each body.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ from common.errors import Malformed
 from common.web.linger import LINGER_SECONDS
 
 HEADER_SECONDS = 10.0
+# What is written at a time has to be taken in this time; the largest of these pieces has half a MiB.
+TAKE_SECONDS = 60.0
 MAX_HEADER_BYTES = 64 * 1024
 _TOO_LARGE = {"type": "about:blank", "title": "Request Header Fields Too Large", "status": 431}
 
@@ -22,9 +25,17 @@ class HttpProtocol(HttpToolsProtocol):
     What is read between two turns of the loop may come on top of `MAX_HEADER_BYTES`.
     """
 
-    def __init__(self, *args: Any, header_seconds: float = HEADER_SECONDS, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        header_seconds: float = HEADER_SECONDS,
+        take_seconds: float = TAKE_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._header_seconds = header_seconds
+        self._take_seconds = take_seconds
+        self._untaken: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._refused = False
@@ -35,7 +46,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_headers()
+        self._end_untaken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Whoever doesn't read would hold the answer, and what it is read from, for ever.
+        self._untaken = self.loop.call_later(self._take_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_untaken()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -75,6 +96,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _end_untaken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def _on_deadline(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

@@ -13,18 +13,22 @@ from starlette.types import ASGIApp
 
 from common.logging import get_logger
 from common.loops import stop
-from common.web.protocol import HEADER_SECONDS, HttpProtocol
+from common.settings import MAX_REQUESTS
+from common.web.protocol import HEADER_SECONDS, TAKE_SECONDS, HttpProtocol
+from common.web.shedding import LoadShedding
 
 log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application and the address it is served at."""
+    """An application, the address it is served at, and what its `LoadShedding` is told."""
 
     app: ASGIApp
     host: str
     port: int
+    max_requests: int = MAX_REQUESTS
+    held: tuple[str, ...] = ()
 
 
 class _Server(uvicorn.Server):
@@ -51,15 +55,21 @@ class Readiness:
         self.draining = False
 
 
-def new_server(listener: Listener, drain_seconds: int, *, header_seconds: float = HEADER_SECONDS) -> uvicorn.Server:
+def new_server(
+    listener: Listener,
+    drain_seconds: int,
+    *,
+    header_seconds: float = HEADER_SECONDS,
+    take_seconds: float = TAKE_SECONDS,
+) -> uvicorn.Server:
     """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
     return _Server(
         uvicorn.Config(
-            listener.app,
+            LoadShedding(listener.app, listener.max_requests, listener.held),
             host=listener.host,
             port=listener.port,
             loop="none",
-            http=partial(HttpProtocol, header_seconds=header_seconds),  # type: ignore[arg-type]  # is only ever called
+            http=partial(HttpProtocol, header_seconds=header_seconds, take_seconds=take_seconds),  # type: ignore[arg-type]  # is only ever called
             lifespan="off",
             log_config=None,
             access_log=False,

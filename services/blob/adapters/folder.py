@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from common.crash import crash_at
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from common.logging import get_logger
 from services.blob.adapters.footer import Footer, read_footer
@@ -44,12 +45,15 @@ class Folder:
 
     def prepare(self) -> None:
         """Make what is missing. With all shards there, no write has to make a folder and see it to disk."""
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
         self._staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._blobs.mkdir(mode=0o700, exist_ok=True)
         for shard in _SHARDS:
             (self._blobs / shard).mkdir(mode=0o700, exist_ok=True)
         self.sync(self._blobs)
         self.sync(self.root)
+        for folder in missing:  # or power loss could take the data folder's own name, and with it every blob
+            self.sync(folder.parent)
 
     def check(self) -> None:
         """Raises when the folder can't be used."""
@@ -89,8 +93,11 @@ class Folder:
         is on disk then. Raises `AlreadyExists`.
         """
         self.write(fd, footer.pack())
+        crash_at("blob.written")
         self.disk.fsync(fd)
+        crash_at("blob.synced")
         created = _link(file, self._path(blob_id), footer)
+        crash_at("blob.named")
         try:
             # Also when the blob was there already: who made it may not have come as far as this.
             self.settle(blob_id)

@@ -9,8 +9,9 @@ from common.mongo import Document, changes
 from services.front.domain.job import FINAL
 
 _FIELDS = "updateDescription.updatedFields"
+_TOLD = ("status", "phase", "cancelDueAt", "deletedAt")
 _PIPELINE: list[Document] = [
-    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in ("status", "phase", "cancelDueAt")]}},
+    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in _TOLD]}},
     {"$project": {"documentKey": 1, f"{_FIELDS}.status": 1}},
 ]
 _FINAL = {status.value for status in FINAL}
@@ -19,7 +20,7 @@ _FINAL = {status.value for status in FINAL}
 class MongoChanges:
     """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
 
-    `hint` hears of every change of a job's state or phase, `wait` of its end alone.
+    `hint` hears of every change of a job's state or phase, and of its being deleted, `wait` of its end alone.
     """
 
     def __init__(self, jobs: AsyncCollection[Document]) -> None:

@@ -3,8 +3,8 @@
 Times are the server's clock (`$$NOW`, which works in pipelines only), so an insert is an upsert with a pipeline.
 `bulk_write` returns totals and not winners: where not every write of a batch took hold, the unique token that each
 leaves in the history tells, in one majority read, which did.
-A job that has ended never changes but for its bytes' going, so a read of one that is remembered asks only whether it
-is still there, and what became of these.
+A job that has ended never changes but for its bytes' going and its owner's deleting it, so a read of one that is
+remembered asks only whether it is still there, and for these.
 Parameters are kept as JSON text: BSON has no integers over 64 bits and nests no deeper than 100.
 """
 
@@ -23,7 +23,18 @@ from common.coalescer import Coalescer
 from common.ids import new_id
 from common.mongo import Client, Document, literal, literals
 from services.front.adapters.taking import take_due
-from services.front.domain.job import UNFINISHED, Job, JobError, NewJob, Output, Owner, Status, Transition, Upload
+from services.front.domain.job import (
+    FINAL,
+    UNFINISHED,
+    Job,
+    JobError,
+    NewJob,
+    Output,
+    Owner,
+    Status,
+    Transition,
+    Upload,
+)
 from services.front.domain.retention import DEFAULT, Retention
 
 INDEXES = [
@@ -42,7 +53,7 @@ INDEXES = [
 REMEMBERED_JOBS = 2048
 SMALL_OUTPUTS = 32
 SMALL_PARAMS_CHARACTERS = 2048
-_AFTER_THE_END = ("expiresAt", "inputDeleted", "bytesDeleted")
+_AFTER_THE_END = ("expiresAt", "inputDeleted", "bytesDeleted", "deletedAt")
 
 
 def seconds_from_now(seconds: float) -> Document:
@@ -114,7 +125,7 @@ class MongoJobStore:
         return [found.get(job_id) for job_id in ids]
 
     async def _still_there(self, job_ids: Collection[str]) -> dict[str, Job]:
-        """Of jobs that have ended before, all but what became of their bytes is known already."""
+        """Of jobs that have ended before, all but `_AFTER_THE_END` is known already."""
         if not job_ids:
             return {}
         found: dict[str, Job] = {}
@@ -122,8 +133,8 @@ class MongoJobStore:
             job = self._ended.get(document["_id"])
             if job is not None:
                 after = _after_the_end(document)
-                if after != (job.expires_at, job.input_deleted, job.bytes_deleted):
-                    job = replace(job, expires_at=after[0], input_deleted=after[1], bytes_deleted=after[2])
+                if any(getattr(job, name) != value for name, value in after.items()):
+                    job = replace(job, **after)
                     self._ended[job.id] = job
                 found[job.id] = job
         for job_id in set(job_ids) - found.keys():
@@ -196,6 +207,25 @@ class MongoJobStore:
         moved = {"cancelDueAt": seconds_from_now(again_seconds)}
         return [job_of(document) for document in await take_due(self.jobs, "cancelDueAt", moved, limit)]
 
+    async def delete(self, job_id: str, again_seconds: float) -> Job | None:
+        is_final = {"$in": ["$status", [status.value for status in FINAL]]}
+        again = {"$ifNull": ["$cancelDueAt", seconds_from_now(again_seconds)]}
+        stages: list[Document] = [
+            {
+                "$set": {
+                    "deletedAt": "$$NOW",
+                    # Out of the indexes of its owner's jobs: no query for these can find it.
+                    "formerOwner": {"tenant": "$tenant", "subject": "$subject"},
+                    "cancelDueAt": {"$cond": [is_final, "$$REMOVE", again]},
+                    "retireAt": {"$cond": [is_final, "$$NOW", "$$REMOVE"]},
+                }
+            },
+            {"$unset": ["tenant", "subject"]},
+        ]
+        seen = {"_id": job_id, "deletedAt": {"$exists": False}}
+        document = await self.jobs.find_one_and_update(seen, stages, return_document=ReturnDocument.AFTER)
+        return None if document is None else job_of(document)
+
     async def now(self) -> datetime:
         hello = await self._admin.command("hello", codec_options=self.jobs.codec_options)
         moment: datetime = hello["localTime"]
@@ -264,9 +294,14 @@ def _encoded(fields: Mapping[str, Any]) -> Document:
     return encoded
 
 
-def _after_the_end(document: Document) -> tuple[datetime | None, bool, bool]:
+def _after_the_end(document: Document) -> dict[str, Any]:
     """What may change of a job that has ended; `_AFTER_THE_END` in a document."""
-    return document.get("expiresAt"), document.get("inputDeleted", False), document.get("bytesDeleted", False)
+    return {
+        "expires_at": document.get("expiresAt"),
+        "input_deleted": document.get("inputDeleted", False),
+        "bytes_deleted": document.get("bytesDeleted", False),
+        "deleted_at": document.get("deletedAt"),
+    }
 
 
 def _is_small(job: Job) -> bool:
@@ -276,13 +311,13 @@ def _is_small(job: Job) -> bool:
 
 def job_of(document: Document) -> Job:
     """The job that a document is."""
-    expires_at, input_deleted, bytes_deleted = _after_the_end(document)
+    owner = document.get("formerOwner", document)
     error = document.get("error")
     upload = document.get("upload")
     retention = document.get("retention")
     return Job(
         id=document["_id"],
-        owner=Owner(document["tenant"], document["subject"]),
+        owner=Owner(owner["tenant"], owner["subject"]),
         status=Status(document["status"]),
         name=document["name"],
         mimetype=document["mimetype"],
@@ -306,7 +341,5 @@ def job_of(document: Document) -> Job:
         upload=Upload(upload["sha256"], upload["expiresAt"], upload["bitsPerSecond"]) if upload else None,
         held=document.get("held", False),
         retention=Retention(retention["seconds"], retention["untilRead"]) if retention else DEFAULT,
-        expires_at=expires_at,
-        input_deleted=input_deleted,
-        bytes_deleted=bytes_deleted,
+        **_after_the_end(document),
     )

@@ -3,6 +3,7 @@
 An upload's job has no lease, since no process works on it: `uploadDueAt` says when the tracker looks at it next.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
@@ -16,8 +17,8 @@ from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
 
 JOB_INDEXES = [
     IndexModel(
-        [("batchId", ASCENDING), ("_id", ASCENDING), ("status", ASCENDING)],
-        name="batch",
+        [("batchId", ASCENDING), ("_id", ASCENDING), ("status", ASCENDING), ("deletedAt", ASCENDING)],
+        name="files",
         partialFilterExpression={"batchId": {"$exists": True}},
     ),
     IndexModel(
@@ -32,6 +33,7 @@ BATCH_INDEXES = [
 FIRST_LOOK_SECONDS = 2
 LONGEST_PAUSE_SECONDS = 300
 MAX_DOUBLINGS = 8
+_SEEN: Document = {"deletedAt": {"$exists": False}}
 
 
 class MongoBatchStore:
@@ -66,19 +68,25 @@ class MongoBatchStore:
         documents = await self.batches.find({"_id": {"$in": list(batch_ids)}}).to_list()
         return {document["_id"]: _batch(document) for document in documents}
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int) -> Sequence[Job]:
-        query = {"batchId": batch_id, "_id": {"$gt": after}}
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
+        query = {"batchId": batch_id, "_id": {"$gt": after}, **({} if deleted else _SEEN)}
         documents = await self.jobs.find(query).sort("_id", ASCENDING).limit(limit).to_list()
         return [job_of(document) for document in documents]
 
-    async def batch_counts(self, batch_id: str) -> Mapping[Status, int]:
+    async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
         cursor = await self.jobs.aggregate(
             [
                 {"$match": {"batchId": batch_id}},
-                {"$group": {"_id": "$status", "count": {"$sum": 1}}},
+                # In a group, and not in the match, which could not be answered by the index alone.
+                {"$group": {"_id": ["$status", {"$gt": ["$deletedAt", None]}], "count": {"$sum": 1}}},
             ]
         )
-        return {Status(group["_id"]): group["count"] async for group in cursor}
+        counts: Counter[Status] = Counter()
+        async for group in cursor:
+            status, is_deleted = group["_id"]
+            if deleted or not is_deleted:
+                counts[Status(status)] += group["count"]
+        return counts
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         latest = {"$min": [seconds_from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}

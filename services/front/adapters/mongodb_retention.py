@@ -41,16 +41,16 @@ class MongoRetentionStore:
     async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
         # `expiresAt` as it is now, and not as the tracker read it: a read of the last output may have moved it since.
         fields: Document = {"retireAt": "$expiresAt", **({"inputDeleted": True} if input_deleted else {})}
-        await self.jobs.update_many({"_id": {"$in": list(job_ids)}}, [{"$set": fields}])
+        await self.jobs.update_many(_among(job_ids, deleted=False), [{"$set": fields}])
 
-    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float) -> None:
+    async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float, *, deleted: bool = False) -> None:
         ended = {"$getField": {"field": "at", "input": {"$last": "$history"}}}
         fields = {
             "inputDeleted": True,
             "bytesDeleted": True,
             "retireAt": {"$add": [ended, int(record_seconds * 1000)]},
         }
-        await self.jobs.update_many({"_id": {"$in": list(job_ids)}}, [{"$set": fields}])
+        await self.jobs.update_many(_among(job_ids, deleted=deleted), [{"$set": fields}])
 
     async def forget(self, jobs: Sequence[Job]) -> None:
         await self.jobs.delete_many({"_id": {"$in": [job.id for job in jobs]}})
@@ -80,3 +80,8 @@ class MongoRetentionStore:
                 },
             ],
         )
+
+
+def _among(job_ids: Sequence[str], *, deleted: bool) -> Document:
+    """One that its owner deletes while a tracker works on it is due from then on, and has to stay so."""
+    return {"_id": {"$in": list(job_ids)}, "deletedAt": {"$exists": deleted}}

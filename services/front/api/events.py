@@ -18,6 +18,8 @@ from services.front.use_cases.read import Seen
 from services.front.use_cases.watch import Watch
 
 AT_THE_END = "-end"
+# Streams are counted by `Watching`.
+HELD = ("/events",)
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 router = APIRouter(prefix=PREFIX)

@@ -29,6 +29,7 @@ from services.front.domain.job import Job, Owner
 from services.front.ports import Blobs
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.create import Asked, CreateJob
+from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.idempotency import Turn
 from services.front.use_cases.read import ReadJob, Seen
 
@@ -51,6 +52,11 @@ async def _read(request: Request) -> ReadJob:
 async def _cancel(request: Request) -> CancelJob:
     cancel: CancelJob = request.app.state.cancel
     return cancel
+
+
+async def _delete(request: Request) -> DeleteJob:
+    delete: DeleteJob = request.app.state.delete
+    return delete
 
 
 async def _blobs(request: Request) -> Blobs:
@@ -219,6 +225,21 @@ async def cancel_job(owner: TokenOwner, cancel: Annotated[CancelJob, Depends(_ca
     """
     seen = await cancel(owner, checked_id(job_id))
     return Response(status_view(seen).to_wire(), 200 if seen.job.status.is_final else 202, None, "application/json")
+
+
+@router.delete(
+    "/job/{job_id}",
+    status_code=204,
+    response_class=Response,
+    responses=docs.problems(401, 404, 503),
+    summary="Delete the job and all its bytes",
+)
+async def delete_job(owner: TokenOwner, delete: Annotated[DeleteJob, Depends(_delete)], job_id: str) -> Response:
+    """From the answer on the job is unknown: every request for it gets 404, another DELETE too. So 404 is also what you
+    hear when you repeat one whose answer was lost. If it has not ended it is cancelled. Its bytes go soon after.
+    """
+    await delete(owner, checked_id(job_id))
+    return Response(status_code=204)
 
 
 @router.get(

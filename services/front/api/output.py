@@ -60,10 +60,13 @@ class OutputResponse(Response):
                 }
                 if body.content_range:
                     headers["Content-Range"] = body.content_range
+                # Before the answer begins, so that a body which is spoilt at once is a 502.
+                chunk = await anext(body.chunks, b"")
                 raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": body.status, "headers": raw})
-                async for chunk in body.chunks:
+                while chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    chunk = await anext(body.chunks, b"")
                 # Sending to a client that has gone away raises nothing, so it has to be asked for. Only a whole body
                 # counts: with ranges a client fetches what it lacks, and nobody knows when it has everything.
                 is_whole = body.status == 200 and not await Request(scope, receive).is_disconnected()

@@ -139,6 +139,8 @@ class Job:
     input_deleted: bool = False
     bytes_deleted: bool = False
     """Whether neither its input nor its outputs are there any more."""
+    deleted_at: datetime | None = None
+    """When its owner deleted it: from then on nobody sees it. What is left of it goes once it is final."""
 
     @property
     def is_fronts_alone(self) -> bool:
@@ -234,8 +236,10 @@ class Transition:
 
 
 def authorise(job: Job | None, owner: Owner) -> Job:
-    """The job, if it is this owner's. One that isn't there and one of somebody else's are the same `NotFound`."""
-    if job is None or job.owner != owner:
+    """The job, if it is this owner's. One that isn't there, one that he deleted and one of somebody else's are the same
+    `NotFound`.
+    """
+    if job is None or job.owner != owner or job.deleted_at is not None:
         raise NotFound
     return job
 
@@ -257,17 +261,37 @@ class Due(StrEnum):
     NOTHING = "nothing"
     INPUT = "input"
     BYTES = "bytes"
+    RUN = "run"
+    """Its bytes and its run; its owner has deleted it, and its hidden record stays for a while."""
     RECORD = "record"
+    LATER = "later"
+    """Nothing before the lease of who looks at it is over."""
 
 
-def due(job: Job, now: datetime, *, keep_inputs: bool, record_seconds: float) -> Due:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When what is left of a final job goes, in seconds after its end. A deleted job rests for `rest`, so that what was
+    on its way has come, and its record is kept, hidden, for `hidden`: as long as a request with its idempotency key may
+    be made again. Any other's is kept for `record`.
+    """
+
+    record: float
+    rest: float
+    hidden: float
+
+
+def due(job: Job, now: datetime, times: Times, *, keep_inputs: bool) -> Due:
     """What is due for a job: everything when it is old, its bytes when it has expired, its input once it is final.
 
     A job without outputs is only an input, which nobody can read. A job that isn't final loses nothing.
     """
     if job.ended_at is None or job.expires_at is None:
         return Due.NOTHING
-    if job.ended_at + timedelta(seconds=record_seconds) <= now:
+    if job.deleted_at is not None:
+        if job.ended_at + timedelta(seconds=times.rest) > now:
+            return Due.LATER
+        return Due.RECORD if job.ended_at + timedelta(seconds=times.hidden) <= now else Due.RUN
+    if job.ended_at + timedelta(seconds=times.record) <= now:
         return Due.RECORD
     if job.bytes_deleted or job.expires_at <= now or not (job.outputs or keep_inputs):
         return Due.BYTES

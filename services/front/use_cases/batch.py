@@ -130,7 +130,7 @@ class Batches:
 
     async def _forget_jobs(self, batch_id: str) -> None:
         """Those of a front that died before it wrote their batch; nobody was told of them."""
-        jobs = await self._store.batch_jobs(batch_id, "", MAX_BATCH_FILES)
+        jobs = await self._store.batch_jobs(batch_id, "", MAX_BATCH_FILES, deleted=True)
         for job in jobs:
             await self._blobs.abort_upload(input_blob_id(job.id))
         await self._store.forget([job.id for job in jobs])
@@ -144,7 +144,7 @@ class Batches:
             self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit + 1)
         )
         if not jobs and not after:
-            raise NotFound  # all of its jobs were forgotten, and a crash left the batch
+            raise NotFound  # all of its jobs were deleted, or forgotten, and a crash left the batch
         page = jobs[:limit]
         return BatchSeen(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
 

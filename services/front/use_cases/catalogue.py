@@ -16,6 +16,7 @@ log = get_logger()
 
 FRESH_SECONDS = 5.0
 UNKNOWN_FRESH_SECONDS = 1.0
+PATIENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,10 @@ class CatalogueEntry:
 
 
 class Catalogue:
-    """Offers by name: asked of job every 5 s, and kept in front's own database for the time when job is away."""
+    """Offers by name: asked of job every 5 s, and kept in front's own database for the time when job is away.
+
+    A job that is slow makes nobody wait: what it said last has to do until it answers.
+    """
 
     def __init__(self, runs: Runs, store: OfferStore) -> None:
         self._runs = runs
@@ -38,7 +42,8 @@ class Catalogue:
         self._offers: Sequence[OfferedProcessor] | None = None
         self._entries: dict[str, list[CatalogueEntry]] = {}
         self._asked_at = float("-inf")
-        self._asking = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._is_late = False
 
     async def all(self) -> Sequence[OfferedProcessor]:
         await self._refresh_after(FRESH_SECONDS)
@@ -64,11 +69,23 @@ class Catalogue:
 
     async def _refresh_after(self, fresh_seconds: float) -> None:
         if self._offers is None or time.monotonic() - self._asked_at > fresh_seconds:
-            async with self._asking:
-                if self._offers is None or time.monotonic() - self._asked_at > fresh_seconds:
-                    await self._refresh()
+            if self._refreshing is None:
+                self._refreshing = asyncio.create_task(self._refresh())
+                self._refreshing.add_done_callback(self._refreshed)
+            if self._offers is None or not self._is_late:
+                # Shared by all who wait, so that the one that began it may go away.
+                patience = None if self._offers is None else PATIENCE_SECONDS
+                done, _ = await asyncio.wait({self._refreshing}, timeout=patience)
+                self._is_late = not done
+                for refreshing in done:
+                    refreshing.result()
         if self._offers is None:
             raise Unavailable("No processor is known yet.")
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()  # has been raised to those who waited, if they still do
 
     async def _refresh(self) -> None:
         offers: Sequence[OfferedProcessor] | None
@@ -77,6 +94,7 @@ class Catalogue:
         except Problem:
             offers = await self._store.load_offers() if self._offers is None else None
         else:
+            self._is_late = False
             if [_lasting(offer) for offer in offers] != [_lasting(offer) for offer in self._offers or ()]:
                 await self._store.save_offers(offers)
         self._asked_at = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 from common.contracts.blob import BlobLabels
 from common.contracts.job import Encoding
 from common.contracts.public import JobRequest
+from common.crash import crash_at
 from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
 from common.ids import input_blob_id
 from common.logging import get_logger
@@ -147,7 +148,9 @@ class CreateJob:
         )
         await turn.seal()
         new = _new_job(turn.id, owner, order, blob.size, blob.sha256)
+        crash_at("front.writing")
         job = await self._jobs.insert_stored(new, self._lease_seconds)
+        crash_at("front.written")
         self._background.carry_on(job)
         return job
 
@@ -208,7 +211,9 @@ class CreateJob:
             raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
         await turn.seal()
         await self._inline.put(turn.id, content)
+        crash_at("front.writing")
         job = await self._jobs.insert_created(_new_job(turn.id, owner, order, len(content)), self._lease_seconds)
+        crash_at("front.written")
         return job, self._background.carry_on(job)
 
     def _decoded(self, request: JobRequest) -> bytes:

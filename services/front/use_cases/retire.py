@@ -5,7 +5,7 @@ import asyncio
 from common.errors import Conflict
 from common.ids import input_blob_id, output_blob_id
 from common.logging import get_logger
-from services.front.domain.job import Due, Job, due
+from services.front.domain.job import Due, Job, Times, due
 from services.front.ports import Blobs, InlineStore, JobStore, RetentionStore, Runs
 
 BATCH = 100
@@ -29,6 +29,7 @@ class Retire:
         *,
         keep_inputs: bool,
         record_seconds: float,
+        hidden_seconds: float,
         lease_seconds: float,
     ) -> None:
         self._jobs = jobs
@@ -37,7 +38,7 @@ class Retire:
         self._blobs = blobs
         self._runs = runs
         self._keep_inputs = keep_inputs
-        self._record_seconds = record_seconds
+        self._times = Times(record=record_seconds, rest=lease_seconds, hidden=hidden_seconds)
         self._lease_seconds = lease_seconds
         self._slots = asyncio.Semaphore(AT_ONCE)
 
@@ -51,7 +52,7 @@ class Retire:
             now = await self._jobs.now()
             # Before the input's blob: who still carried the job on from here would write that blob again.
             await self._inline.delete([job.id for job in jobs])
-            what = [due(job, now, keep_inputs=self._keep_inputs, record_seconds=self._record_seconds) for job in jobs]
+            what = [due(job, now, self._times, keep_inputs=self._keep_inputs) for job in jobs]
             answers = await asyncio.gather(*map(self._delete, jobs, what), return_exceptions=True)
             deleted: dict[Due, list[Job]] = {}
             for job, step, answer in zip(jobs, what, answers, strict=True):
@@ -64,15 +65,17 @@ class Retire:
         return taken
 
     async def _delete(self, job: Job, step: Due) -> None:
+        if step is Due.LATER:
+            return
         blob_ids = [] if step is Due.NOTHING else [input_blob_id(job.id)]
-        if step in (Due.BYTES, Due.RECORD):
+        if step in (Due.BYTES, Due.RUN, Due.RECORD):
             blob_ids += [output_blob_id(job.id, job.fence or 0, n) for n in range(len(job.outputs))]
         async with self._slots:
             if job.upload is not None and job.sha256 is None:
                 await self._blobs.abort_upload(input_blob_id(job.id))
             for blob_id in blob_ids:
                 await self._blobs.delete(blob_id)
-            if step is Due.RECORD:
+            if step in (Due.RUN, Due.RECORD):
                 await self._delete_run(job.id)
 
     async def _delete_run(self, run_id: str) -> None:
@@ -85,11 +88,15 @@ class Retire:
             await self._runs.delete(run_id)
 
     async def _write_down(self, step: Due, jobs: list[Job]) -> None:
+        if step is Due.LATER:
+            return
         ids = [job.id for job in jobs]
         if step is Due.RECORD:
             await self._retention.forget(jobs)
         elif step is Due.BYTES:
-            await self._retention.bytes_deleted(ids, self._record_seconds)
+            await self._retention.bytes_deleted(ids, self._times.record)
+        elif step is Due.RUN:
+            await self._retention.bytes_deleted(ids, self._times.hidden, deleted=True)
         else:
             await self._retention.await_expiry(ids, input_deleted=step is Due.INPUT)
         log.info("retire.done", step=step, jobs=len(jobs))

@@ -136,12 +136,13 @@ class Uploads:
 
     async def _decide(self, batch: Batch) -> None:
         """Start a held batch when every file is there, or end it when one can't come."""
-        decision = verdict(await self._batches.batch_counts(batch.id))
+        # A file that its owner has deleted was cancelled, or had ended: it counts as that.
+        decision = verdict(await self._batches.batch_counts(batch.id, deleted=True))
         if decision is None:
             return
         if not decision:
             await self._fail_rest(batch)
-            counts = await self._batches.batch_counts(batch.id)
+            counts = await self._batches.batch_counts(batch.id, deleted=True)
             if counts.get(Status.CREATED) or counts.get(Status.STORED):
                 return  # a file came just now; what is released here would be worked on
         await self._batches.release_batch(batch.id)
@@ -149,7 +150,7 @@ class Uploads:
 
     async def _fail_rest(self, batch: Batch) -> None:
         after = ""
-        while jobs := await self._batches.batch_jobs(batch.id, after, BATCH):
+        while jobs := await self._batches.batch_jobs(batch.id, after, BATCH, deleted=True):
             after = jobs[-1].id
             await asyncio.gather(*(self._fail(job) for job in jobs))
 

@@ -58,7 +58,7 @@ class Watch:
             self.changed.set()
 
     def gone(self, job_id: str) -> None:
-        """The job was forgotten: there is nothing more to tell of it."""
+        """The job was deleted: there is nothing more to tell of it."""
         self.jobs.pop(job_id, None)
         self._new.pop(job_id, None)
         self.changed.set()
@@ -164,7 +164,9 @@ class Watching:
         for start in range(0, len(job_ids), MAX_IDS):
             some = job_ids[start : start + MAX_IDS]
             again = [job_id for job_id in some if job_id in changed]
-            found = await self._jobs.find_many(again)
+            found = {
+                job_id: job for job_id, job in (await self._jobs.find_many(again)).items() if job.deleted_at is None
+            }
             for job_id in set(again) - found.keys():
                 self._gone(job_id)
             # One that nobody watches any more may have left while the store was asked.

@@ -35,7 +35,7 @@ CLAIM_TRIES = 4
 MOST_DEALT = 1_000
 MOST_FLOWS = 64
 CLAIMED = {
-    **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId"), 1),
+    **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId", "alone"), 1),
     "deadlineMs": {"$subtract": ["$deadlineAt", pipelines.NOW]},
 }
 
@@ -238,4 +238,5 @@ def _claimed(found: Document) -> Claimed:
         tenant=found["tenant"],
     )
     left_ms = found["deadlineMs"]
-    return Claimed(run, found["fence"], None if left_ms is None else left_ms / 1000)
+    deadline_seconds = None if left_ms is None else left_ms / 1000
+    return Claimed(run, found["fence"], deadline_seconds, alone=found.get("alone", False))

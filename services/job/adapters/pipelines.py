@@ -81,7 +81,7 @@ def heartbeat(lease_seconds: float, *, started: bool, phase: str | None, progres
     fields: Document = {
         "started": {"$or": ["$started", started]},
         "attempt": {"$cond": [begins, {"$add": ["$attempt", 1]}, "$attempt"]},
-        "leaseUntil": {"$cond": [{"$or": ["$started", started]}, after(lease_seconds), "$leaseUntil"]},
+        "leaseUntil": after(lease_seconds),
         "startedAt": {"$cond": [begins, NOW, "$startedAt"]},
     }
     if phase is not None:
@@ -125,9 +125,12 @@ def release(token: str) -> Pipeline:
 
 
 def sweep(retry: RetryPolicy, token: str) -> Pipeline:
-    again = {"$or": [{"$not": "$started"}, {"$lt": ["$attempt", retry.max_attempts]}]}
+    lapses = {"$add": [{"$ifNull": ["$lapses", 0]}, 1]}
+    again = {"$or": [{"$not": "$started"}, {"$lt": [lapses, retry.max_attempts]}]}
     fields = {
         "fence": {"$add": ["$fence", 1]},
+        "lapses": {"$cond": ["$started", lapses, "$lapses"]},
+        "alone": {"$cond": ["$started", {"$eq": [lapses, retry.max_attempts - 1]}, "$alone"]},
         # A run that never started keeps its place in line.
         "availableAt": {"$cond": ["$started", _backoff(retry, "$attempt"), "$availableAt"]},
         "token": token,

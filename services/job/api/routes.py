@@ -26,6 +26,8 @@ from services.job.use_cases.queue import Queue
 
 FRONT = callers("front")
 PROCESSOR = callers("processor")
+# Claims wait for runs.
+HELD = ("/claim",)
 Answer = tuple[int, Any]
 NOTHING: Answer = (204, None)
 

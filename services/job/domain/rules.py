@@ -38,13 +38,17 @@ was deleted. A submit that comes later than that would start it."""
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a run is tried, and how long it rests in between: `backoff_seconds`, doubled after each attempt."""
+    """How often a run is tried, and how long it rests in between: `backoff_seconds`, doubled after each attempt.
+
+    Failures and lapses are counted apart. A run that has failed so often that it isn't tried again may have lapsed
+    before, and the other way round: of a failure its own process is sure, of a lapse nobody is.
+    """
 
     max_attempts: int
     backoff_seconds: float
 
     def allows_another(self, attempts: int) -> bool:
-        """Whether a run that has had so many attempts gets one more."""
+        """Whether a run that has had so many attempts, or lapses, gets one more."""
         return attempts < self.max_attempts
 
     def backoff(self, attempts: int, jitter: float) -> float:

@@ -15,6 +15,7 @@ from common.contracts.job import (
     RunStatus,
     RunSubmit,
 )
+from common.crash import crash_at
 from common.errors import Invalid, NotFound, StaleFence
 from common.ids import is_job_id
 from services.job.domain.rules import FINAL, RetryPolicy, retry_after
@@ -82,6 +83,7 @@ class Queue:
         try:
             submitted = await self._store.submit(run, Handover(waiter.claim_id, self._leases.start_seconds))
             if submitted.created:
+                crash_at("job.claimed")
                 claimed = Claimed(run, FIRST_FENCE, run.deadline_seconds)
         finally:
             taken = waiter.hand(claimed)
@@ -102,6 +104,8 @@ class Queue:
                 runs = await self._store.claim(
                     request.claim_id, request.processors, request.max, self._leases.start_seconds
                 )
+                if runs:
+                    crash_at("job.claimed")
                 left = deadline - clock.time()
                 if not runs and left > 0 and not self._stopping():
                     runs = await waiter.wait(min(left, self._poll_seconds))
@@ -180,6 +184,7 @@ class Queue:
             inputs=claimed.run.inputs,
             processor=claimed.run.processor,
             params=claimed.run.params,
+            alone=claimed.alone,
         )
 
 
