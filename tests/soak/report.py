@@ -4,6 +4,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.measure import percentile
+from tests.soak.plan import LINKS
 from tests.soak.soak import CLIENTS, Soak
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -12,21 +14,28 @@ BEGIN, END = "<!-- soak:begin -->", "<!-- soak:end -->"
 
 def lines(soak: Soak) -> list[str]:
     """A table, by itself readable in a terminal too."""
-    unexpected = ", ".join(f"{count} of {status}" for status, count in sorted(soak.seen.unexpected.items())) or "0"
-    expected = sum(soak.seen.refusals.values()) - sum(soak.seen.unexpected.values())
+    done, seen, verdict = soak.done, soak.seen, soak.verdict
+    unexpected = soak.unexpected.total()
+    ends = ", ".join(f"{count:,} {end}" for end, count in sorted(verdict.ends.items()))
+    waits = soak.reclaim_seconds
+    reclaimed = f"{percentile(waits, 50):.1f} s, {percentile(waits, 99):.1f} s; {len(waits)} runs" if waits else "none"
     rows = {
         "seed": f"{soak.seed}",
         "faults for": f"{soak.seconds / 60:g} min, {CLIENTS} clients",
-        "processes killed": f"{soak.faults['kill']}",
-        "processes stopped for a while": f"{soak.faults['stop']}",
-        "jobs acknowledged": f"{len(soak.seen.jobs):,}",
-        "jobs completed, with the one right output": f"{soak.verdict.completed:,}",
-        "jobs lost": f"{len(soak.verdict.lost)}",
-        "jobs that ended otherwise, or with a wrong or second output": f"{len(soak.verdict.wrong)}",
-        "jobs that a stranger could see": f"{len(soak.verdict.leaked)}",
-        "requests refused with 502 or 503": f"{expected}",
-        "requests refused otherwise": unexpected,
-        "requests whose connection broke": f"{soak.seen.broken}",
+        "processes killed": f"{done.of('kill')}, {done.counts['mongod', 'kill']} of them mongod",
+        "processes stopped for a while": f"{done.of('stop')}",
+        "faults of the network": f"{sum(count for (victim, _), count in done.counts.items() if victim in LINKS)}",
+        "jobs acknowledged": f"{len(seen.jobs):,}, some in {seen.batches} batches",
+        "jobs that ended rightly": ends,
+        "jobs lost": f"{len(verdict.lost)}",
+        "jobs doubled": f"{len(verdict.doubled) + len(seen.again)}",
+        "requests repeated with their key": f"{seen.repeated:,}",
+        "jobs that ended otherwise, or with a wrong or second output": f"{len(verdict.wrong)}",
+        "jobs that somebody could see who must not": f"{len(verdict.leaked)}",
+        "ends that front was not told": f"{len(verdict.unreported)}",
+        "requests refused or broken during a fault": f"{len(seen.refusals) - unexpected:,}",
+        "requests refused otherwise": f"{unexpected}",
+        "from a processor's kill or stop until its run was claimed again, p50, p99": reclaimed,
         "all final and looked at, after the last fault": f"{soak.settled_seconds:.1f} s",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
