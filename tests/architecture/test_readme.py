@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from deploy.local.settings import LocalSettings, TokenSettings
 from services.blob.settings import Settings as BlobSettings
 from services.front.settings import Settings as FrontSettings
+from services.front.settings import TrackerSettings
 from services.job.settings import Settings as JobSettings
 from services.processor.settings import Settings as ProcessorSettings
 from tests.architecture.pages import ROOT, code_blocks, page, rows, section
@@ -24,6 +25,7 @@ SETTINGS: list[type[BaseSettings]] = [
     LocalSettings,
     TokenSettings,
     FrontSettings,
+    TrackerSettings,
     BlobSettings,
     JobSettings,
     ProcessorSettings,
