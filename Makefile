@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token test soak check lint types imports format openapi bench bench-scale lock clean
+.PHONY: help setup up token smoke backup restore test faults soak check lint types imports manifests secrets images format openapi bench bench-scale lock clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -16,17 +16,30 @@ setup: ## Make .venv from requirements.lock; every other target does it by itsel
 up: setup ## Start everything, and send a sample picture through it (settings: README)
 	@exec $(BIN)/python -m deploy.local up
 
+smoke: setup ## Try the main journey against the Gristmill at URL= with TOKEN= (also OTHER_TOKEN=), wherever it is
+	@$(BIN)/python -m deploy.smoke
+
 token: setup ## Print a token for TENANT= and SUB= (also TTL= in seconds, CLAIMS= as JSON)
 	@exec $(BIN)/python -m deploy.local token
+
+backup: setup ## Copy the data of `make up`, running or not, to the new folder TO=
+	@exec $(BIN)/python -m deploy.local backup "$(or $(TO),$(error Name a new folder: make backup TO=folder))"
+
+restore: setup ## Put the backup FROM= where GRISTMILL_DATA= says, which has to be empty
+	@exec $(BIN)/python -m deploy.local restore "$(or $(FROM),$(error Name the backup: make restore FROM=folder))"
 
 # Each process has a mongod of its own; much of a test is waiting, so two are nearly twice as fast.
 test: setup ## Run all tests, with a real mongod
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-soak: setup ## Kill and stop processes for MINUTES= by SEED=, and prove that nothing is lost
+# `-m ""` takes the slow ones too, which `make test` leaves out.
+faults: setup ## Make every fault of tests/faults/README.md happen, also those that take minutes
+	@$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
+
+soak: setup ## Kill, stop and cut off processes for MINUTES= by SEED=, and prove that nothing is lost
 	@exec $(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-check: lint types imports test ## All that has to pass: lint, types, import contracts, tests
+check: lint types imports manifests test ## All that has to pass: lint, types, import contracts, manifests, tests
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -36,6 +49,21 @@ types: setup ## Check types
 
 imports: setup ## Check who may import whom
 	@$(BIN)/lint-imports
+
+# The tools pin what we need other versions of, so they have a virtual environment of their own.
+manifests: setup ## Check Dockerfile, docker-compose.yml and every combination of deploy/k8s
+	@"$(PYTHON)" deploy/local/bootstrap.py tools
+	@$(BIN)/python -m deploy.checks
+
+secrets: setup ## Make the keys and passwords of a Gristmill in containers: .env and .data/deploy
+	@$(BIN)/python -m deploy.credentials
+
+images: ## Build the images of all processes with Docker, as VERSION= (else 0.1.0)
+	@for target in front tracker blob job processor; do \
+		docker build -f deploy/docker/Dockerfile --target $$target -t gristmill/$$target:$(or $(VERSION),0.1.0) \
+			--build-arg VERSION=$(or $(VERSION),0.1.0) --build-arg REVISION=$$(git rev-parse HEAD) \
+			--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) . || exit 1; \
+	done
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -49,8 +77,13 @@ bench: setup ## Measure against peers, into benchmarks/RESULTS.md
 bench-scale: setup ## Measure claims with a million queued runs; takes minutes and 2 GB
 	@$(BIN)/python -m benchmarks --only claims-scale
 
+LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url -q
 lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
-	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url -o requirements.lock
+	@$(LOCK) pyproject.toml --extra dev -o requirements.lock >/dev/null
+	@$(LOCK) pyproject.toml -c requirements.lock --no-annotate -o deploy/docker/services.lock >/dev/null
+	@$(LOCK) pyproject.toml -c requirements.lock --no-annotate --extra processor -o deploy/docker/processor.lock >/dev/null
+	@$(LOCK) deploy/docker/build.in -c requirements.lock --no-annotate -o deploy/docker/build.lock >/dev/null
+	@$(LOCK) deploy/checks/tools.in --no-annotate -o deploy/checks/tools.lock >/dev/null
 
 clean: ## Remove .venv, caches and demo-output; the data in .data stays
-	@rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-tools demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

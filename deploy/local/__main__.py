@@ -1,18 +1,20 @@
-"""`python -m deploy.local up` and `python -m deploy.local token`, which the Makefile calls."""
+"""`python -m deploy.local up`, `token`, `backup` and `restore`, which the Makefile calls."""
 
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from common.settings import load
 from deploy.local import keys, tokens
+from deploy.local.backup import BackupError, backup, restore
 from deploy.local.checks import CheckError, check_room
 from deploy.local.mongod import MongodError
 from deploy.local.seaweed import SeaweedError
 from deploy.local.settings import LocalSettings, TokenSettings
 from deploy.local.supervisor import SupervisionError
 from deploy.local.tokens import TokenError
-from deploy.local.up import up
+from deploy.local.up import say, up
 
 
 def main() -> int:
@@ -20,12 +22,17 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start everything, and stay until stopped")
     commands.add_parser("token", help="print a token for a user")
+    for name, what in (("backup", "copy all data and keys"), ("restore", "put a backup where there is no data yet")):
+        commands.add_parser(name, help=what).add_argument("folder", type=Path, help="the folder of the backup")
     try:
-        if parser.parse_args().command == "up":
+        told = parser.parse_args()
+        if told.command == "up":
             asyncio.run(up(load(LocalSettings)))
-        else:
+        elif told.command == "token":
             print(token(load(TokenSettings)))
-    except (CheckError, MongodError, SeaweedError, SupervisionError, TokenError, OSError) as error:
+        else:
+            {"backup": backup, "restore": restore}[told.command](load(LocalSettings), told.folder.absolute(), say)
+    except (BackupError, CheckError, MongodError, SeaweedError, SupervisionError, TokenError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,6 @@
-"""Makes `.venv` from the hash-locked file. Run by whatever Python there is, so it needs the standard library alone.
+"""Makes `.venv` from the hash-locked file, or `.venv-tools`, for tools that clash with it, when told `tools`.
+
+Run by whatever Python there is, so it needs the standard library alone.
 
 An old Python has to be able to read this file, and to run it as far as the sentence that turns it away, so its syntax
 stays that of 3.6.
@@ -33,6 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_BYTES = 1_500_000_000  # .venv takes 0.5 GB, and pip keeps about as much again while it works
 STAMP = Path(".venv") / "gristmill.stamp"
+TOOLS = ".venv-tools"
+TOOLS_LOCK = "deploy/checks/tools.lock"
 SHOWN_LINES = 15
 PROGRESS_SECONDS = 3
 
@@ -86,12 +90,32 @@ def set_up(root: Path, needed_bytes: int = NEEDED_BYTES) -> None:
     say(f"  done in {time.monotonic() - started:.0f} s")
 
 
+def set_up_tools(root: Path) -> None:
+    """Make or renew `.venv-tools`, unless it is up to date. Raises `SetupError`."""
+    stamp = root / TOOLS / STAMP.name
+    wanted = "\n".join([place(root), hashlib.sha256((root / TOOLS_LOCK).read_bytes()).hexdigest()])
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    started = time.monotonic()
+    say(f"Setting up {TOOLS} (once; about a minute)")
+    stamp.unlink(missing_ok=True)
+    _create(root / TOOLS, clear=True)
+    pip = [str(root / TOOLS / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+    _run("tools", [*pip, "--require-hashes", "-r", TOOLS_LOCK], root)
+    stamp.write_text(wanted)
+    say(f"  done in {time.monotonic() - started:.0f} s")
+
+
 def _make_venv(root: Path) -> None:
     # Without its stamp a .venv is what an interrupted setup left: it may hold half a package, so it is made anew.
     usable = read_stamp(root)[:1] == [place(root)]
     (root / STAMP).unlink(missing_ok=True)
+    _create(root / ".venv", clear=not usable)
+
+
+def _create(folder: Path, *, clear: bool) -> None:
     try:
-        venv.EnvBuilder(with_pip=True, clear=not usable, symlinks=True).create(root / ".venv")
+        venv.EnvBuilder(with_pip=True, clear=clear, symlinks=True).create(folder)
     except (subprocess.CalledProcessError, OSError) as error:
         raise SetupError(
             f"No virtual environment can be made here ({error}); on Debian and Ubuntu `apt install python3-venv` helps."
@@ -128,9 +152,9 @@ def _run(what: str, command: "list[str]", root: Path) -> None:
         )
 
 
-def main(root: Path = ROOT) -> int:
+def main(root: Path = ROOT, *, tools: bool = False) -> int:
     try:
-        set_up(root)
+        set_up_tools(root) if tools else set_up(root)
     except SetupError as error:
         say(str(error))
         return 1
@@ -144,4 +168,4 @@ def main(root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tools=sys.argv[1:] == ["tools"]))

@@ -16,7 +16,8 @@ from deploy.local.supervisor import Process
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 # A person who has typed Ctrl-C waits: unfinished work is taken up again by the next start.
 _DRAIN_SECONDS = "2"
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+# The last two are how tests kill a process at a named moment (common/crash.py).
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "CRASH_AT", "CRASH_MARK")
 # First those that take work in, then those they call, and MongoDB last.
 _STOP_STAGES = {"blob": 1, "job": 1, "mongod": 2, "seaweedfs": 2}
 _PREFIXES = {"tracker": "FRONT_"}
