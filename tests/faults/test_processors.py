@@ -35,7 +35,7 @@ class Greedy(Plain):
     def process(self, file, params, context):
         kept = []
         while True:
-            kept.append(bytearray(2**24))
+            kept.append(bytes(2**24))  # untouched: the address space is used up long before the run's time is
 
 class Sleeper(Plain):
     name, summary = "sleeper", "Sleeps for as many seconds as the file says."

@@ -4,7 +4,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,22 @@ class Stage:
     platform: Platform
     client: httpx.AsyncClient
     job_id: str = ""
+    _reports_before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reports_before = self._reports()
 
     async def ended(self) -> None:
-        """Waits for the end of the job, and asks nobody over HTTP."""
+        """Waits for the end of the job and for the answer to its report, and asks nobody over HTTP."""
+
+        async def told() -> bool:
+            return self._reports() > self._reports_before
+
         await self._until(lambda status: status.is_final)
+        await eventually(told)
+
+    def _reports(self) -> int:
+        return sum(message.request == "POST /internal/run" for message in self.platform.wire.messages)
 
     async def submitted(self) -> None:
         await self._until(lambda status: status is Status.SUBMITTED)
