@@ -26,7 +26,7 @@ class Settings(ServerSettings):
     max_attempts: int = Field(
         3, ge=1, le=10, description="How often a run is tried, and how often it may end its processor."
     )
-    backoff_seconds: float = Field(2, ge=0, le=600, description="The rest after the first attempt; it doubles.")
+    backoff_seconds: float = Field(2, ge=0, le=600, description="The rest after an attempt that failed; it doubles.")
     offer_live_seconds: float = Field(90, gt=0, description="How long an offer that isn't renewed counts as live.")
     offer_kept_days: float = Field(30, gt=0, description="How long an offer that isn't renewed is listed.")
 

@@ -11,6 +11,7 @@ from common.contracts.job import RunSubmit
 from common.ids import new_id
 from common.mongo import Client
 from services.job.adapters.mongodb import JobDatabase
+from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
 from services.job.ports import Claimed, RunStore
 from tests.contract.run_bench import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
@@ -126,6 +127,16 @@ async def test_a_flow_without_runs_does_not_keep_others_from_theirs(bench: Bench
 
     await bench.until(all_are_back)
     assert set(found) == {run.id for run in runs}
+
+
+async def test_a_run_whose_processor_died_keeps_its_place_in_line(bench: Bench) -> None:
+    first, *_ = await queue(bench, 3)
+    (held,) = await claim(bench.store)
+    await bench.beat(held, SHORT)
+    policy = RetryPolicy(max_attempts=3, backoff_seconds=600)
+    assert await bench.until(lambda: bench.store.sweep(policy)) == 1
+    (again,) = await claim(bench.store)
+    assert (held.run.id, again.run.id) == (first.id, first.id)
 
 
 async def test_a_run_that_rests_is_found_when_it_is_due_and_not_before_others(bench: Bench) -> None:

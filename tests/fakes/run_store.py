@@ -141,6 +141,8 @@ class FakeRunStore:
     async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
         stored = self._held(run_id, fence)
         stored.attempt += not stored.started
+        if retry and retry.allows_another(stored.attempt):
+            stored.available_at = self.now + retry.backoff(stored.attempt, random.random())
         self._retry_or_end(stored, retry, stored.attempt, error, REPORT_GRACE_SECONDS)
         return stored.state
 
@@ -270,7 +272,6 @@ class FakeRunStore:
         self, stored: StoredRun, retry: RetryPolicy | None, times: int, error: RunError, report_seconds: float
     ) -> None:
         if retry and retry.allows_another(times):
-            stored.available_at = self.now + retry.backoff(stored.attempt, random.random())
             self._leave(stored, RunState.QUEUED)
         else:
             stored.error = error

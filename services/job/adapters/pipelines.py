@@ -125,14 +125,13 @@ def release(token: str) -> Pipeline:
 
 
 def sweep(retry: RetryPolicy, token: str) -> Pipeline:
+    """Takes a run from a processor that has said nothing for a lease. It keeps its place in line: it has rested."""
     lapses = {"$add": [{"$ifNull": ["$lapses", 0]}, 1]}
     again = {"$or": [{"$not": "$started"}, {"$lt": [lapses, retry.max_attempts]}]}
     fields = {
         "fence": {"$add": ["$fence", 1]},
         "lapses": {"$cond": ["$started", lapses, "$lapses"]},
         "alone": {"$cond": ["$started", {"$eq": [lapses, retry.max_attempts - 1]}, "$alone"]},
-        # A run that never started keeps its place in line.
-        "availableAt": {"$cond": ["$started", _backoff(retry, "$attempt"), "$availableAt"]},
         "token": token,
         **_ends_unless(again, POISON.model_dump(), 0),
     }

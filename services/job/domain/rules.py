@@ -38,7 +38,8 @@ was deleted. A submit that comes later than that would start it."""
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a run is tried, and how long it rests in between: `backoff_seconds`, doubled after each attempt.
+    """How often a run is tried, and how long it rests after a failure: `backoff_seconds`, doubled after each attempt.
+    One that lapsed has rested for its lease, and goes back to its place in line.
 
     Failures and lapses are counted apart. A run that has failed so often that it isn't tried again may have lapsed
     before, and the other way round: of a failure its own process is sure, of a lapse nobody is.
