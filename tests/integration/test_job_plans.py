@@ -1,15 +1,10 @@
-"""Every query that the queue sends uses an index: each is recorded as it is sent, and then explained."""
+"""Every query that the queue sends uses an index."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
-
-from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from common.contracts.job import InputRef, ProcessorOffer, RunError, RunSubmit
 from common.ids import new_id
-from common.mongo import Client, Document
+from common.mongo import Client
 from services.job.adapters.mongodb import JobDatabase
 from services.job.adapters.mongodb_flows import MongoFlows
 from services.job.adapters.mongodb_positions import MOST_LOADED, MongoPositions
@@ -18,43 +13,9 @@ from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
 from services.job.ports import Handover
 from tests.contract.run_bench import a_run
+from tests.integration.query_plans import explained, found, one_by_one, recorded, stages
 
 POLICY = RetryPolicy(3, 0)
-QUERIES = ("find", "aggregate", "update")
-# Of the session, and of how sure an answer has to be: `explain` takes neither.
-NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
-
-
-class Recorder(CommandListener):
-    def __init__(self) -> None:
-        self.commands: list[Document] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in QUERIES:
-            self.commands.append({name: event.command[name] for name in event.command if name not in NOT_EXPLAINED})
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Only what is sent matters."""
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Only what is sent matters."""
-
-
-def found(name: str, part: object) -> Iterator[Any]:
-    """Every value of this name, however deep."""
-    if isinstance(part, dict):
-        if name in part:
-            yield part[name]
-        for value in part.values():
-            yield from found(name, value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from found(name, value)
-
-
-def stages(explained: Document) -> set[str]:
-    """Those of the plans that are used, of the branches of a union as well."""
-    return set(found("stage", [*found("winningPlan", explained)]))
 
 
 async def every_query(database: JobDatabase) -> None:
@@ -92,15 +53,13 @@ async def every_query(database: JobDatabase) -> None:
 
 
 async def test_no_query_scans_a_collection(mongodb_uri: str, database_name: str) -> None:
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name, Tenants(Tenant(max_running=100)))
         await database.create_indexes()
         await every_query(database)
         commands, seen = list(recorder.commands), set[str]()
         for command in one_by_one(commands):
-            explained = await client[database_name].command("explain", command, verbosity="queryPlanner")
-            used = stages(explained)
+            used = stages(await explained(client, database_name, command))
             assert "COLLSCAN" not in used, command
             assert used, command
             seen |= used
@@ -129,14 +88,9 @@ async def test_a_run_that_has_ended_is_in_no_index_for_those_that_have_not(mongo
         assert await runs.count_documents({field: {"$exists": True}}) == 0, field
 
 
-async def explained(client: AsyncMongoClient[Document], name: str, command: Document) -> Document:
-    return dict(await client[name].command("explain", command, verbosity="executionStats"))
-
-
 async def test_a_claim_reads_what_it_takes_in_the_order_of_the_indexes(mongodb_uri: str, database_name: str) -> None:
     """Among many flows and many runs it reads a few of each, and of the runs only their index."""
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name)
         await database.create_indexes()
         for tenant in range(80):
@@ -154,8 +108,7 @@ async def test_a_claim_reads_what_it_takes_in_the_order_of_the_indexes(mongodb_u
 
 
 async def test_positions_are_looked_up_once_for_many_and_cost_little(mongodb_uri: str, database_name: str) -> None:
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name)
         await database.create_indexes()
         runs = [a_run(tenant=f"t{n % 20}") for n in range(100)]
@@ -177,8 +130,7 @@ async def test_positions_are_looked_up_once_for_many_and_cost_little(mongodb_uri
 
 
 async def test_metrics_seek_from_flow_to_flow_and_read_no_run(mongodb_uri: str, database_name: str) -> None:
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name)
         await database.create_indexes()
         for tenant in ("a", "b"):
@@ -195,8 +147,7 @@ async def test_metrics_seek_from_flow_to_flow_and_read_no_run(mongodb_uri: str, 
 
 
 async def test_what_runs_is_counted_from_the_index_alone(mongodb_uri: str, database_name: str) -> None:
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name, Tenants(Tenant(max_running=2)))
         await database.create_indexes()
         for tenant in ("a", "b", "c"):
@@ -211,8 +162,7 @@ async def test_what_runs_is_counted_from_the_index_alone(mongodb_uri: str, datab
 
 
 async def test_the_sweep_seeks_from_flow_to_flow(mongodb_uri: str, database_name: str) -> None:
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         database = JobDatabase(client, database_name)
         await database.create_indexes()
         for tenant in ("a", "b"):
@@ -225,10 +175,3 @@ async def test_the_sweep_seeks_from_flow_to_flow(mongodb_uri: str, database_name
         plan = await explained(client, database_name, flows)
     assert "DISTINCT_SCAN" in stages(plan)
     assert max(found("totalKeysExamined", plan)) <= 3
-
-
-def one_by_one(commands: list[Document]) -> Iterator[Document]:
-    """An update of many statements as updates of one each, which is what can be explained."""
-    for command in commands:
-        for update in command.get("updates", [None]):
-            yield command if update is None else {**command, "updates": [update]}

@@ -1,16 +1,13 @@
 """Every query that front's stores send uses an index, and reads what it wants and little more.
 
-The commands are recorded as they are sent and then explained, so what is tested can't drift from the code.
-job's are tested in tests/integration/test_job_plans.py.
+job's are tested in test_job_plans.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from common.ids import new_id
 from common.mongo import Document
@@ -23,36 +20,18 @@ from services.front.domain.batch import NewBatch
 from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
 from services.front.domain.listing import Filters, Position
 from services.front.domain.retention import DEFAULT, Retention
+from tests.integration.query_plans import Recorder, explained, found, one_by_one, recorded, stages
 
 MANY = 300
 LONG = 600.0
 LATER = datetime(9000, 1, 1, tzinfo=UTC)
-QUERIES = ("find", "aggregate", "update", "delete", "findAndModify")
-# Of the session, and of how sure an answer has to be: `explain` takes neither.
-NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
-
-
-class Recorder(CommandListener):
-    """Keeps the queries that a client sends."""
-
-    def __init__(self) -> None:
-        self.commands: list[Document] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name in QUERIES:
-            self.commands.append({key: event.command[key] for key in event.command if key not in NOT_EXPLAINED})
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Only what is sent matters."""
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Only what is sent matters."""
 
 
 class Stores:
     """Front's stores over a client that is listened to."""
 
     def __init__(self, client: AsyncMongoClient[Document], database: str, recorder: Recorder) -> None:
+        self.client = client
         self.database = client[database]
         self.recorder = recorder
         self.jobs = MongoJobStore(client, database)
@@ -68,8 +47,7 @@ async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
     """Stores with some hundred jobs in each state and as many inline bytes, all young and under a lease; nothing of
     them is due.
     """
-    recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with recorded(mongodb_uri) as (client, recorder):
         stores = Stores(client, database_name, recorder)
         await stores.jobs.create_indexes()
         await stores.inline.create_indexes()
@@ -240,34 +218,14 @@ async def test_it_uses_an_index_and_reads_only_what_it_wants(
     commands = list(stores.recorder.commands)
     assert commands
     for command in one_by_one(commands):
-        explained = await stores.database.command("explain", command, verbosity="executionStats")
-        assert "COLLSCAN" not in set(found("stage", [*found("winningPlan", explained)])), command
-        assert max(found("totalDocsExamined", explained)) <= most_read, command
+        plan = await explained(stores.client, stores.database.name, command)
+        assert "COLLSCAN" not in stages(plan), command
+        assert max(found("totalDocsExamined", plan)) <= most_read, command
 
 
 async def test_a_collection_scan_would_be_seen(stores: Stores) -> None:
     await stores.database["jobs"].find({"name": "a.txt"}).to_list()
     (command,) = stores.recorder.commands
-    explained = await stores.database.command("explain", command, verbosity="executionStats")
-    assert "COLLSCAN" in set(found("stage", [*found("winningPlan", explained)]))
-    assert max(found("totalDocsExamined", explained)) > MANY
-
-
-def one_by_one(commands: list[Document]) -> Iterator[Document]:
-    """A command of many statements as commands of one each, which is what can be explained."""
-    for command in commands:
-        many = next((name for name in ("updates", "deletes") if name in command), None)
-        for statement in command[many] if many else [None]:
-            yield {**command, many: [statement]} if many else command
-
-
-def found(name: str, part: object) -> Iterator[Any]:
-    """Every value of this name, however deep."""
-    if isinstance(part, dict):
-        if name in part:
-            yield part[name]
-        for value in part.values():
-            yield from found(name, value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from found(name, value)
+    plan = await explained(stores.client, stores.database.name, command)
+    assert "COLLSCAN" in stages(plan)
+    assert max(found("totalDocsExamined", plan)) > MANY
