@@ -1,0 +1,53 @@
+"""A Gristmill is started before its MongoDB."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+
+from deploy.local import mongod
+from tests.e2e.conftest import environment, running
+from tests.faults.journey import ENOUGH_SECONDS, assert_completes, hand_in
+from tests.processes import children_of
+
+PORTS = ("FRONT_PORT", "JOB_PORT")
+
+
+async def answer(http: httpx.AsyncClient, port: str, probe: str) -> httpx.Response:
+    """What a process says to a probe, once it listens."""
+    while True:
+        try:
+            return await http.get(f"http://127.0.0.1:{port}/{probe}")
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+
+
+def services() -> set[int]:
+    return {pid for mine in children_of(os.getpid()) for pid, line in children_of(mine).items() if "-m services" in line}
+
+
+async def test_fault_17_mongodb_is_not_there_at_start(tmp_path: Path) -> None:
+    settings = environment(tmp_path / "data")
+    settings["MONGODB_URI"] = mongod.uri(int(settings["MONGODB_PORT"]))
+    async with asyncio.timeout(ENOUGH_SECONDS), AsyncExitStack() as stack, httpx.AsyncClient(trust_env=False) as http:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings)))
+        for port in PORTS:
+            assert (await answer(http, settings[port], "livez")).status_code == 200
+            unready = await answer(http, settings[port], "readyz")
+            assert (unready.status_code, unready.json()["type"]) == (503, "/problems/unavailable")
+        before = services()
+        late = await mongod.start(tmp_path / "mongodb", int(settings["MONGODB_PORT"]))
+        try:
+            local = await starting
+            for port in PORTS:
+                assert (await answer(http, settings[port], "readyz")).status_code == 200
+            async with local.client() as client:
+                await assert_completes(client, await hand_in(client))
+            assert len(before) >= 4
+            assert services() >= before, "nobody was started again"
+            await stack.aclose()
+        finally:
+            late.kill()
+            await late.wait()
