@@ -60,7 +60,7 @@ async def three_nodes(folder: Path) -> AsyncIterator[ReplicaSet]:
         async with asyncio.timeout(READY_SECONDS):
             # A member that doesn't answer yet makes `replSetInitiate` fail.
             for port in ports:
-                while not await _hello(port):
+                while not await _hello(port):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.05)
             await asyncio.to_thread(_command, ports[0], "replSetInitiate", _config(ports))
             found = ReplicaSet(nodes)

@@ -25,7 +25,9 @@ async def answer(http: httpx.AsyncClient, port: str, probe: str) -> httpx.Respon
 
 
 def services() -> set[int]:
-    return {pid for mine in children_of(os.getpid()) for pid, line in children_of(mine).items() if "-m services" in line}
+    return {
+        pid for mine in children_of(os.getpid()) for pid, line in children_of(mine).items() if "-m services" in line
+    }
 
 
 async def test_fault_17_mongodb_is_not_there_at_start(tmp_path: Path) -> None:

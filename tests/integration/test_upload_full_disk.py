@@ -1,6 +1,5 @@
 """A real disk that is too small for what is sent to it; where this machine lets a test mount one."""
 
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from services.blob.domain.uploads import PART_BYTES
 from tests.contract.uploading import LONG, SHORT, facts_of, filesystem_uploads, part_of
 from tests.fakes.keys import signer
 from tests.integration.platform import open_platform
+from tests.small_disk import small_disk
 
 TWO_PARTS = LONG[: PART_BYTES + 100]
 DISK_BYTES = 20 * 1024 * 1024
@@ -19,20 +19,13 @@ FILE = {"name": "a.pdf", "size": len(LONG), "mimetype": "application/pdf"}
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(tmp_path)],  # noqa: S607 - wherever it is
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("This machine lets nobody mount a small disk.")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)  # noqa: S607 - likewise
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, DISK_BYTES) as disk:
+        yield disk
 
 
-async def test_a_full_disk_is_507_with_nothing_partial_and_recovers(small_disk: Path) -> None:
-    async with filesystem_uploads(small_disk) as uploads:
+async def test_a_full_disk_is_507_with_nothing_partial_and_recovers(disk: Path) -> None:
+    async with filesystem_uploads(disk) as uploads:
         files, single = [facts_of(TWO_PARTS) for _ in range(3)], facts_of(part_of(LONG, 1))
         plans = [await uploads.plan(facts) for facts in files]
         single_plan = await uploads.plan(single)
@@ -43,7 +36,7 @@ async def test_a_full_disk_is_507_with_nothing_partial_and_recovers(small_disk: 
         assert (await uploads.send(single_plan, single_plan.url, part_of(LONG, 1))).status_code == 507
         assert not [part for part in (await uploads.plan(files[2])).parts if part.received]
         assert await uploads.is_absent(single)
-        assert list((small_disk / "data/staging").iterdir()) == []
+        assert list((disk / "data/staging").iterdir()) == []
         assert await uploads.read(files[0]) == TWO_PARTS
 
         await uploads.blobs.delete(files[0].id)
@@ -53,27 +46,27 @@ async def test_a_full_disk_is_507_with_nothing_partial_and_recovers(small_disk: 
         assert (await uploads.ended(short, await uploads.send_all(short, SHORT))).state == "COMPLETE"
 
 
-async def test_a_blob_that_does_not_fit_is_507_with_nothing_partial_and_recovers(small_disk: Path) -> None:
+async def test_a_blob_that_does_not_fit_is_507_with_nothing_partial_and_recovers(disk: Path) -> None:
     async def chunks(size: int) -> AsyncIterator[bytes]:
         for _ in range(0, size, 100_000):
             yield bytes(100_000)
 
-    async with filesystem_uploads(small_disk) as uploads:
+    async with filesystem_uploads(disk) as uploads:
         url = httpx.URL((await uploads.plan(facts_of(SHORT))).url or "").copy_with(path="/api/v1/blob/b-1")
         headers = {"Authorization": f"Bearer {signer('front').token('blob')}"}
         # Of a length that nobody has declared, so that the disk is full in the middle of it.
         answer = await uploads.http.put(url, content=chunks(2 * DISK_BYTES), headers=headers)
         assert (answer.status_code, answer.json()["type"]) == (507, "/problems/storage-full")
-        assert list((small_disk / "data/staging").iterdir()) == []
+        assert list((disk / "data/staging").iterdir()) == []
         assert (await uploads.http.get(url, headers=headers)).status_code == 404
         assert (await uploads.http.put(url, content=chunks(DISK_BYTES // 2), headers=headers)).status_code == 201
 
 
 async def test_who_posts_a_file_to_front_hears_507_and_there_is_no_job(
-    mongodb_uri: str, database_name: str, small_disk: Path
+    mongodb_uri: str, database_name: str, disk: Path
 ) -> None:
     # blob leaves more room free than this disk has at all.
-    async with open_platform(mongodb_uri, database_name, small_disk) as platform:
+    async with open_platform(mongodb_uri, database_name, disk) as platform:
         alice = platform.client()
         text = {"Content-Type": "text/plain"}
         answers = [
