@@ -50,9 +50,9 @@ class Sleeper(Plain):
 NAMES = ("hanging", "greedy", "sleeper")
 
 
-def install(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "faulty.py").write_text(PLUG_INS)
+def install(folder: Path, before: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "faulty.py").write_text(before + PLUG_INS)
     described = folder / "faulty-1.0.0.dist-info"
     described.mkdir()
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0.0\n")
@@ -94,9 +94,10 @@ def reason(job: dict[str, object]) -> str:
     return str(error["type"]).rpartition("/")[2]
 
 
-async def open_mill(folder: Path, **settings: str) -> AsyncIterator[Mill]:
+async def open_mill(folder: Path, before: str = "", **settings: str) -> AsyncIterator[Mill]:
+    """`before` is what each processor does first, in the folder `plug-ins`."""
     plug_ins, work = folder / "plug-ins", folder / "work"
-    install(plug_ins)
+    install(plug_ins, before)
     told = {
         **environment(folder / "data"),
         "PROCESSOR_WORK_DIR": str(work),

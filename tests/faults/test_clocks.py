@@ -1,0 +1,46 @@
+"""Processors whose clocks are wrong, beside one whose clock is right."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.faults.journey import ended, logged
+from tests.faults.test_processors import open_mill, submit
+from tests.processes import until
+
+# Read by each processor as it starts: the first two take a shift of their clock, in seconds, and leave their ids.
+# What a processor forks is no processor.
+SHIFTS = """
+import os, sys, time
+
+for shift in (3600, -3600):
+    if sys.argv[0] != "-c" and os.path.exists(f"{shift}"):
+        try:
+            os.rename(f"{shift}", f"{shift} {os.getpid()}")
+        except FileNotFoundError:
+            continue
+        right = time.time
+        time.time = lambda: right() + shift
+        break
+"""
+
+
+async def test_fault_26_the_clocks_of_two_processors_are_off_by_an_hour(tmp_path: Path) -> None:
+    plug_ins = tmp_path / "plug-ins"
+    plug_ins.mkdir()
+    for shift in ("3600", "-3600"):
+        (plug_ins / shift).touch()
+    async for mill in open_mill(tmp_path, SHIFTS, PROCESSORS="3"):
+        wrong = {int(path.name.split()[1]) for path in plug_ins.glob("*3600 *")}
+        assert len(wrong) == 2
+        for pid in wrong:
+            await logged(mill.local, mill.processors()[pid], "offer.failed", error="Unauthorized")
+        async with mill.local.client() as http:
+            location = await submit(http, "sleeper", "4")
+            await until(lambda: bool(mill.asleep()))
+            ((right, _),) = mill.asleep()
+            assert right not in wrong
+            os.kill(right, signal.SIGKILL)
+            job = await ended(http, location)
+        # Once its lease lapsed, and not again while that of the second attempt was kept, which takes longer than a lease.
+        assert (job["status"], job["attempt"]) == ("EXECUTION_COMPLETED", 2)
