@@ -2,10 +2,11 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from tests.faults.journey import ended, logged
-from tests.faults.test_processors import open_mill, submit
+from tests.faults.test_processors import Mill, open_mill, submit
 from tests.processes import until
 
 # Read by each processor as it starts: the first two take a shift of their clock, in seconds, and leave their ids.
@@ -25,6 +26,10 @@ for shift in (3600, -3600):
 """
 
 
+def asleep(mill: Mill) -> bool:
+    return bool(mill.asleep())
+
+
 async def test_fault_26_the_clocks_of_two_processors_are_off_by_an_hour(tmp_path: Path) -> None:
     plug_ins = tmp_path / "plug-ins"
     plug_ins.mkdir()
@@ -37,10 +42,10 @@ async def test_fault_26_the_clocks_of_two_processors_are_off_by_an_hour(tmp_path
             await logged(mill.local, mill.processors()[pid], "offer.failed", error="Unauthorized")
         async with mill.local.client() as http:
             location = await submit(http, "sleeper", "4")
-            await until(lambda: bool(mill.asleep()))
+            await until(partial(asleep, mill))
             ((right, _),) = mill.asleep()
             assert right not in wrong
             os.kill(right, signal.SIGKILL)
             job = await ended(http, location)
-        # Once its lease lapsed, and not again while that of the second attempt was kept, which takes longer than a lease.
+        # Again once its lease had lapsed, and not while the next was kept: the work takes longer than a lease.
         assert (job["status"], job["attempt"]) == ("EXECUTION_COMPLETED", 2)
