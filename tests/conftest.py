@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -17,6 +18,10 @@ from deploy.local.mongod import free_port
 from deploy.local.seaweed import Seaweed
 from services.blob.adapters.s3_bucket import open_client
 from tests.contract.s3 import TestBucket, options_for, session_for
+
+# The same examples in each run: a fault that is found is found again.
+hypothesis.settings.register_profile("gristmill", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("gristmill")
 
 # A traceback with all locals, which is what structlog draws by default, takes a minute of an application's.
 structlog.configure(

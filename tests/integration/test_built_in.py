@@ -13,6 +13,7 @@ from tests.fakes.pdfs import pdf
 from tests.integration.platform import Platform, open_platform
 from tests.unit.test_compress import DECODE
 from tests.unit.test_extract_metadata import BERLIN, encoded, exif
+from tests.unit.test_image_variants import png_header
 
 METADATA = "processor=extract-metadata"
 
@@ -92,11 +93,18 @@ async def test_a_pdf_that_is_not_read_says_why_in_one_attempt(
     assert detail in status["error"]["detail"]
 
 
+async def test_a_pixel_bomb_meets_the_limit_in_one_attempt(platform: Platform) -> None:
+    status = await done(platform, "processor=image-variants", png_header(40_000, 40_000), "image/png")
+    assert (status["status"], status["attempt"]) == ("EXECUTION_ERROR", 1)
+    assert (status["error"]["type"], status["error"]["fault"]) == ("/problems/limit", "user")
+    assert "40000 x 40000" in status["error"]["detail"]
+
+
 async def test_bytes_that_are_no_pdf_are_refused_before_anything_is_kept(platform: Platform) -> None:
     answer = await platform.client().post(
         "/api/v1/job?processor=pdf", content=b"grist", headers={"Content-Type": "application/pdf"}
     )
-    assert answer.status_code == 415
+    assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
 
 
 async def test_where_a_picture_was_taken_is_told_only_when_asked_for(platform: Platform) -> None:

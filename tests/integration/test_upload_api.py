@@ -137,6 +137,8 @@ async def test_a_url_allows_one_thing_only(
     url = f"{blob.url}/data/{token}{change.get('place', '/2')}"
     answer = await user.request(change.get("method", "PUT"), url, content=change.get("body", LONG[PART_BYTES:]))
     assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["type"] == "/problems/forbidden"
     assert await received(front, facts) == ([2] if status == 200 else [])
 
 

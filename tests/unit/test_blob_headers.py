@@ -71,6 +71,15 @@ def test_a_range_is_what_slicing_gives(data: bytes, first: int, length: int) -> 
         assert data[found[0] : found[1] + 1] == data[first : first + length + 1]
 
 
+@given(st.text() | st.from_regex(r"bytes=[0-9, -]*", fullmatch=True), st.integers(0, 2**63))
+def test_whatever_the_range_it_lies_within_or_is_the_whole_or_refused(header: str, size: int) -> None:
+    try:
+        found = parse_range(header, size)
+    except RangeNotSatisfiable:
+        return
+    assert found is None or 0 <= found[0] <= found[1] < size
+
+
 @given(st.binary())
 def test_a_digest_survives_its_header(data: bytes) -> None:
     sha256 = hashlib.sha256(data).hexdigest()

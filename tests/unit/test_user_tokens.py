@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import json
 import time
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import Unauthorized, Unavailable
 from services.front.adapters.user_tokens import CACHE_SECONDS, JwksKeys, StaticKeys, UserTokens
@@ -340,3 +343,39 @@ async def test_known_keys_stay_while_the_issuer_is_away_or_publishes_nonsense(
     tokens.forget()
     assert await tokens.owner(by(key, "one")) == ALICE
     assert issuer.fetched == 2
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["tid", "sub", "iss", "aud", "exp", "nbf", "iat", "crit"]), VALUES, max_size=4))
+def test_whatever_a_token_claims_it_names_who_it_should_or_nobody(changed: dict[str, Any]) -> None:
+    token = handmade({"alg": "HS256", "typ": "JWT"}, json.dumps({**claims(), **changed})).rpartition(".")[0]
+    signature = hmac.digest(SECRET, token.removeprefix("Bearer ").encode(), "sha256")
+    try:
+        owner = asyncio.run(user_tokens().owner(f"{token}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"))
+    except Unauthorized:
+        return
+    named = {"tid": "acme", "sub": "alice", **changed}
+    assert (owner.tenant, owner.subject) == (str(named["tid"]), str(named["sub"]))
+    assert {type(named["tid"]), type(named["sub"])} <= {str, int}
+    assert 0 < len(owner.tenant) <= 256 >= len(owner.subject) > 0
+
+
+@given(st.data())
+def test_a_token_of_which_one_character_is_another_names_nobody(data: st.DataObject) -> None:
+    token = signed()
+    at = data.draw(st.integers(len("Bearer "), len(token) - 2))  # the last has bits that mean nothing
+    other = data.draw(st.characters(codec="latin-1").filter(lambda character: character != token[at]))
+    with pytest.raises(Unauthorized):
+        asyncio.run(user_tokens().owner(token[:at] + other + token[at + 1 :]))
+
+
+@given(st.text(st.characters(codec="latin-1")))
+def test_anything_else_names_nobody(authorization: str) -> None:
+    with pytest.raises(Unauthorized):
+        asyncio.run(user_tokens().owner(authorization))
