@@ -272,6 +272,7 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
         redoc_url=None,
         redirect_slashes=False,
         static_url="/static/docs",
+        generate_unique_id_function=docs.operation_id,
     )
     app.add_middleware(LingeringClose)
     app.include_router(jobs.router)

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from common.contracts.job import Encoding
 from common.contracts.public import (
@@ -19,6 +20,7 @@ from common.contracts.public import (
 )
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
+from services.front.api.links import LINKS
 from services.front.domain.idempotency import MAX_KEY_CHARACTERS
 
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
@@ -39,6 +41,11 @@ def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
+def operation_id(route: APIRoute) -> str:
+    """The name by which clients that are made from the page call an operation."""
+    return route.name
+
+
 def install(app: FastAPI) -> None:
     """Describe refusals as what they are: FastAPI would add a 422 of its own form to every route with a parameter."""
     describe = app.openapi
@@ -54,6 +61,8 @@ def install(app: FastAPI) -> None:
                 schemas[model.__name__].pop("$defs", None)
             for operations in schema["paths"].values():
                 for operation in operations.values():
+                    for status, links in LINKS.get(operation["operationId"], {}).items():
+                        operation["responses"][status]["links"] = links
                     if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                         del operation["responses"]["422"]
         return app.openapi_schema or {}

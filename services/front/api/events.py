@@ -50,7 +50,7 @@ async def _batch(request: Request, owner: TokenOwner, batch_id: str, last: LastE
     summary="The job's changes, as they happen",
     tags=["job"],
 )
-async def job_events(request: Request, watch: Annotated[Watch, Depends(_job)]) -> Response:
+async def watch_job(request: Request, watch: Annotated[Watch, Depends(_job)]) -> Response:
     """Server-sent events. Each has the same JSON as the job's status; the last one is the final state, then the stream
     ends. It may end earlier: come again with `Last-Event-ID`, and you get the newest state if you don't have it. What
     changes faster than you read is told as its newest state only.
@@ -72,7 +72,7 @@ async def job_events(request: Request, watch: Annotated[Watch, Depends(_job)]) -
     summary="The changes of all jobs of a batch, as they happen",
     tags=["batch"],
 )
-async def batch_events(
+async def watch_batch(
     request: Request, watch: Annotated[Watch, Depends(_batch)], batch_id: str, last: LastEventId = None
 ) -> Response:
     """As the events of a job, for each job of the batch. Who comes again and lacks something gets every job once."""

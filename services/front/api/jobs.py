@@ -199,7 +199,7 @@ async def get_job(owner: TokenOwner, read: Read, job_id: str) -> Response:
     openapi_extra=docs.WAIT,
     summary="The job's state",
 )
-async def get_status(request: Request, owner: TokenOwner, read: Read, job_id: str) -> Response:
+async def get_job_status(request: Request, owner: TokenOwner, read: Read, job_id: str) -> Response:
     """The state, and its outputs or its error. With `Prefer: wait=N` the answer waits until the job is final.
 
     Requests without `Prefer` are answered by `services.front.api.fast_status` before they get here.

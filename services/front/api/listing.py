@@ -36,7 +36,7 @@ async def _list_jobs(request: Request) -> ListJobs:
     responses=docs.problems(400, 401, 422, 503),
     summary="Your jobs, newest first",
 )
-async def list_your_jobs(
+async def list_jobs(
     owner: TokenOwner,
     list_jobs: Annotated[ListJobs, Depends(_list_jobs)],
     cursors: TheCursors,
