@@ -90,6 +90,7 @@ async def test_of_many_at_once_one_makes_it(platform: Platform, ask: Ask) -> Non
     others = [answer for answer in answers if answer.status_code != 201]
     assert len({job_id_of(answer) for answer in made}) == 1
     assert all(other.status_code == 409 and other.headers["retry-after"] == "1" for other in others), others
+    assert {other.json()["type"] for other in others} <= {"/problems/conflict"}
     assert await jobs_of(platform, subject) == 1
     assert job_id_of(await ask(someone, b"abc")) == job_id_of(made[0])
 
