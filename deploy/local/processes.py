@@ -86,7 +86,7 @@ def blob_setup(settings: LocalSettings, keys: Keys, environment: Mapping[str, st
 
 
 def _base(environment: Mapping[str, str]) -> dict[str, str]:
-    return {key: environment[key] for key in _KEPT if key in environment}
+    return {key: value for key, value in environment.items() if key in _KEPT or key.startswith("OTEL_")}
 
 
 def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, dict[str, str]]:

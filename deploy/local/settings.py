@@ -27,6 +27,7 @@ class LocalSettings(BaseSettings):
     processors: int = Field(1, ge=0, le=64, description="How many processors to start.")
     demo: bool = Field(True, description="Whether to send a picture through when all is ready.")
     photo: Path | None = Field(None, description="The picture to send; without it one is drawn.")
+    trace: bool = Field(False, description="Whether to show the trace of the picture that is sent, as a tree.")
 
     @property
     def embeds_s3(self) -> bool:

@@ -20,8 +20,11 @@ from deploy.local.sample import draw
 from deploy.local.seaweed import SeaweedError
 from deploy.local.settings import LocalSettings, TokenSettings
 from deploy.local.supervisor import Supervisor
+from deploy.local.traces import Traces, new_trace, receiving
 
 READY_SECONDS = 60
+TRACE_SECONDS = 10
+TRACE_PAUSE_SECONDS = 0.5
 OUTPUT = Path("demo-output")
 _POLL_SECONDS = 0.05
 _PARENT_SECONDS = 0.25
@@ -45,9 +48,10 @@ async def up(settings: LocalSettings) -> None:
     check_room(settings.data)
     with only_one(settings.data):
         check_ports(_ports(settings))
-        async with Supervisor(settings.data / "logs", say) as supervisor:
-            await _first(_serve(settings, supervisor), supervisor.failed(), stopping.wait(), _gone(parent))
-            say("Stopping ...")
+        with contextlib.ExitStack() as stack:
+            async with Supervisor(settings.data / "logs", say) as supervisor:
+                await _first(_serve(settings, supervisor, stack), supervisor.failed(), stopping.wait(), _gone(parent))
+                say("Stopping ...")
     say("Stopped.")
 
 
@@ -82,7 +86,7 @@ async def _gone(parent: int) -> None:
         await asyncio.sleep(_PARENT_SECONDS)
 
 
-async def _serve(settings: LocalSettings, supervisor: Supervisor) -> None:
+async def _serve(settings: LocalSettings, supervisor: Supervisor, stack: contextlib.ExitStack) -> None:
     started = time.monotonic()
     say(f"Starting Gristmill. Data: {settings.gristmill_data}. Logs: {settings.gristmill_data}/logs.")
     secrets = keys.ensure(settings.data)
@@ -91,7 +95,9 @@ async def _serve(settings: LocalSettings, supervisor: Supervisor) -> None:
     mongodb_uri = settings.mongodb_uri or await _start_mongod(settings, supervisor, started)
     if settings.blob_store == "s3":
         await _prepare_s3(settings, secrets, supervisor, started)
-    for process in processes.services(settings, secrets, mongodb_uri, os.environ):
+    traces = stack.enter_context(receiving()) if settings.trace else None
+    environment = {**os.environ, **(traces.environment if traces else {})}
+    for process in processes.services(settings, secrets, mongodb_uri, environment):
         await supervisor.start(process)
     async with httpx.AsyncClient(
         base_url=settings.front_url,
@@ -100,7 +106,7 @@ async def _serve(settings: LocalSettings, supervisor: Supervisor) -> None:
         trust_env=False,
     ) as http:
         await _all_ready(settings, http, started)
-        await _show(settings, http, token)
+        await _show(settings, http, token, traces)
     await asyncio.Event().wait()
 
 
@@ -172,13 +178,13 @@ def _ready(name: str, started: float) -> None:
     say(f"  {name:<20} {time.monotonic() - started:7.3f} s")
 
 
-async def _show(settings: LocalSettings, http: httpx.AsyncClient, token: str) -> None:
+async def _show(settings: LocalSettings, http: httpx.AsyncClient, token: str, traces: Traces | None) -> None:
     file, mimetype, query = Path("README.md"), "text/markdown", "processor=checksum"
     if settings.demo and settings.processors:
         picture = await asyncio.to_thread(_picture, settings.photo)
         file, mimetype = picture.path, picture.mimetype
         query = f"processor={demo.PROCESSOR}&widths=320&widths=800&name={quote(file.name)}"
-        await _demonstrate(http, picture)
+        await (_demonstrate(http, picture) if traces is None else _demonstrate_traced(http, picture, traces))
     say("")
     say(f"API   {settings.front_url}/api/v1")
     say(f"Docs  {settings.front_url}/docs")
@@ -209,3 +215,25 @@ async def _demonstrate(http: httpx.AsyncClient, picture: Picture) -> None:
     except (DemoError, httpx.HTTPError, OSError) as error:
         # All is up all the same, and what is wrong may be the picture.
         say(f"  {error}")
+
+
+async def _demonstrate_traced(http: httpx.AsyncClient, picture: Picture, traces: Traces) -> None:
+    """The same, as one trace: what asks again and again how far the job is stays out of it."""
+    trace, traceparent = new_trace()
+
+    async def name_trace(request: httpx.Request) -> None:
+        if request.method == "POST" or "/output" in request.url.path:
+            request.headers["traceparent"] = traceparent
+
+    http.event_hooks["request"].append(name_trace)
+    await _demonstrate(http, picture)
+    http.event_hooks["request"].remove(name_trace)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TRACE_SECONDS):
+            while not any("/output" in span.name for span in traces.of(trace)):  # noqa: ASYNC110 - it comes to a thread
+                await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(2 * TRACE_PAUSE_SECONDS)  # of what came in late, all
+    say("")
+    say(f"Its trace, {trace}:")
+    for line in traces.tree(trace):
+        say(f"  {line}")

@@ -5,11 +5,14 @@ import sys
 
 import structlog
 
+from common import telemetry
+
 
 def configure(service: str, level: str = "INFO") -> None:
     """Set up structlog, and the standard library's logging (uvicorn, pymongo) through it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        telemetry.name_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.EventRenamer("action"),

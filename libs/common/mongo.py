@@ -9,6 +9,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError, WTimeoutError
 
+from common.metrics import DatabaseTimes
+
 Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
 
@@ -31,6 +33,7 @@ def connect(uri: str) -> Client:
         readConcernLevel="majority",
         tz_aware=True,
         maxPoolSize=50,
+        event_listeners=[DatabaseTimes()],
     )
 
 

@@ -3,13 +3,14 @@
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 ALIVE_FILE = "A file that is touched every 5 s, which `python -m common.probe` then looks at; none unless set."
 MAX_REQUESTS = 2_000
+AccessLog = Literal["all", "most", "none"]
 
 LoadedSettings = TypeVar("LoadedSettings", bound=BaseSettings)
 
@@ -45,6 +46,9 @@ class ServerSettings(ProcessSettings):
         ge=1,
         description="How many requests a port works on at once; those on top get 503. What only waits isn't counted: "
         "streams of events, claims.",
+    )
+    access_log: AccessLog = Field(
+        "most", description="Which requests are logged. `most` leaves out those that poll and succeed."
     )
     drain_seconds: int = Field(25, ge=0, le=300, description="How long running requests may go on after SIGTERM.")
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from common.auth import ServiceTokenVerifier
 from common.logging import get_logger
-from common.web import health, problems
+from common.web import health, metrics, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.blob.adapters.filesystem import open_filesystem_store
@@ -17,6 +17,7 @@ from services.blob.adapters.filesystem_uploads import DataUrls, open_filesystem_
 from services.blob.adapters.s3 import open_s3_store
 from services.blob.adapters.s3_bucket import S3Options
 from services.blob.adapters.s3_uploads import open_s3_uploads
+from services.blob.adapters.timed import TimedStore
 from services.blob.api.data import DataCors, data_routes
 from services.blob.api.routes import blob_routes
 from services.blob.api.uploads import upload_routes
@@ -33,7 +34,7 @@ log = get_logger()
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     """blob as it is served: its one application at its one address."""
     async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port, settings.max_requests)]
+        yield [Listener(app, settings.host, settings.port, settings.max_requests, access_log=settings.access_log)]
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
             open_s3_store(options, max_blob_bytes=settings.max_blob_bytes) as s3,
             open_s3_uploads(s3, options) as s3_uploads,
         ):
-            yield Storage(s3, s3_uploads)
+            yield Storage(TimedStore(s3, settings.store), s3_uploads)
         return
     assert settings.data_dir is not None  # noqa: S101 - the settings have seen to it
     assert settings.upload_key_file is not None  # noqa: S101 - likewise
@@ -78,7 +79,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
         open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes) as store,
         open_filesystem_uploads(store, DataUrls(settings.data_url, signer)) as uploads,
     ):
-        yield Storage(store, uploads, (uploads, signer))
+        yield Storage(TimedStore(store, settings.store), uploads, (uploads, signer))
 
 
 def s3_options(settings: StoreSettings) -> S3Options:
@@ -103,6 +104,7 @@ def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Setting
     app.add_middleware(LingeringClose)
     problems.install(app)
     health.install(app, readiness, storage.blobs.check)
+    app.include_router(metrics.router())
     app.include_router(
         blob_routes(storage.blobs, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
     )

@@ -19,7 +19,7 @@ from common.contracts.public import MAX_BATCH_FILES, ServerLimits
 from common.loops import repeat, until_done
 from common.mongo import Client, opened
 from common.retries import RetryBudget
-from common.web import health, problems
+from common.web import health, metrics, problems
 from common.web.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.front.adapters.changes import MongoChanges
@@ -244,6 +244,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
         internal_app.state.take_reports = TakeReports(core.jobs, core.advance)
         internal_app.include_router(internal.router)
+        internal_app.include_router(metrics.router())
         problems.install(internal_app)
 
         async with background(
@@ -292,6 +293,12 @@ async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncItera
     """Both applications, at their addresses."""
     async with open_core(settings) as core, open_apps(settings, readiness, core) as (public, internal_app):
         yield [
-            Listener(public, settings.host, settings.port, settings.max_requests, events.HELD),
-            Listener(internal_app, settings.host, settings.internal_port, settings.max_requests),
+            Listener(public, settings.host, settings.port, settings.max_requests, events.HELD, settings.access_log),
+            Listener(
+                internal_app,
+                settings.host,
+                settings.internal_port,
+                settings.max_requests,
+                access_log=settings.access_log,
+            ),
         ]

@@ -6,6 +6,7 @@ Any number may run. It has no port; that it is well it shows by a file (`FRONT_A
 import asyncio
 import signal
 
+from common import telemetry
 from common.alive import showing_life
 from common.logging import configure, get_logger
 from common.loops import repeat
@@ -81,5 +82,6 @@ async def main(settings: TrackerSettings) -> None:
 if __name__ == "__main__":
     tracker_settings = load(TrackerSettings)
     configure("tracker", tracker_settings.log_level)
+    telemetry.start("tracker")
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main(tracker_settings))

@@ -44,7 +44,7 @@ async def open_app(
             front = FrontClient(ServiceHttp(http, signer, "front"))
         tenants = settings.every_tenant()
         database = JobDatabase(mongodb, settings.database, tenants)
-        reporter = Reporter(database.runs, front)
+        reporter = Reporter(database.runs, front, metrics.count_ended)
         queue = Queue(
             database.runs,
             Leases(settings.start_seconds, settings.lease_seconds),
@@ -82,4 +82,4 @@ async def open_app(
 @asynccontextmanager
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port, settings.max_requests, routes.HELD)]
+        yield [Listener(app, settings.host, settings.port, settings.max_requests, routes.HELD, settings.access_log)]

@@ -1,5 +1,6 @@
 """`python -m services.processor`"""
 
+from common import telemetry
 from common.logging import configure
 from common.settings import load, refuse
 from services.processor import registry
@@ -15,6 +16,7 @@ def main() -> None:
     except registry.RegistryError as error:
         refuse(str(error))
     configure("processor", settings.log_level)
+    telemetry.start("processor")
     try:
         run_processor(settings, processors)
     except Unconfined as error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import versions
+from common import telemetry, versions
 from common.contracts.job import ClaimedRun, InputRef, OutputInfo
 from common.crash import crash_at
 from common.errors import BadGateway, NotFound
@@ -48,7 +48,8 @@ class Attempts:
             lease.enter("RUNNING", lambda: progress(folder))
             crash_at("processor.working")
             file = InputFile(path, source.name, source.mimetype, source.size)
-            outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
+            with telemetry.span(f"child {processor.name}"):
+                outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
             uploaded = await self._upload(run, outputs, lease)
             crash_at("processor.uploaded")
             return uploaded

@@ -4,6 +4,7 @@ The parent reads the result as data, never as code: whoever takes over a decoder
 """
 
 import errno
+import os
 import resource
 import traceback
 from dataclasses import dataclass, replace
@@ -84,11 +85,14 @@ def main(
     folder: Path,
     limits: Limits,
     confinement: Confinement,
+    traceparent: str | None = None,
 ) -> None:
     """Run one processor in this process, which ends afterwards. `folder` is the run's private one; `encoding` is how
-    the file came compressed, if it did."""
+    the file came compressed, if it did. A processor finds the trace that it works for in `TRACEPARENT`."""
     work = folder / WORK_FOLDER
     confine(folder, work, limits.resources(decoding=encoding is not None), confinement)
+    if traceparent is not None:
+        os.environ["TRACEPARENT"] = traceparent
     context = Context(work, folder / PROGRESS_FILE)
     result = _run(processor, file, encoding, params, context, limits)
     (folder / RESULT_FILE).write_text(result.model_dump_json())

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from common import telemetry
 from common.contracts.job import Encoding
 from common.logging import get_logger
 from gristmill import InputFile, Output, Processor
@@ -111,7 +112,9 @@ class Sandbox:
         limits = self.limits.with_those_of(processor)
         counter = oom.counter()
         killed_before = oom.kills(counter)
-        process = _process(child.main, processor, file, encoding, params, folder, limits, self._confining(processor))
+        confinement = self._confining(processor)
+        parent = telemetry.traceparent()
+        process = _process(child.main, processor, file, encoding, params, folder, limits, confinement, parent)
         try:
             async with asyncio.timeout(limits.wall_seconds):
                 await _within(process, folder, limits)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from common import versions
+from common import telemetry, versions
 from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Release, RunError
 from common.crash import crash_at
 from common.errors import Problem, StaleFence
@@ -113,7 +113,11 @@ class Worker:
         while run is not None:
             if self._stopping.is_set() or self._one_alone:
                 return await self._give_back(run)
-            with self._place_for(run), structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence):
+            with (
+                self._place_for(run),
+                structlog.contextvars.bound_contextvars(run=run.id, fence=run.fence),
+                telemetry.span(f"run {run.processor}", kind="CONSUMER", parent=run.traceparent),
+            ):
                 run = await self._see_through(run)
         return None
 

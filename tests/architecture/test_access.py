@@ -64,7 +64,7 @@ async def test_every_route_has_exactly_one_policy(applications: list[Application
 async def test_the_walk_sees_the_routes_that_there_are(applications: list[Application]) -> None:
     seen = {application.name: {route.path for route in routes_of(application.routes)} for application in applications}
     assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
-    assert seen["front-internal"] == {"/internal/run"}
+    assert seen["front-internal"] == {"/internal/run", "/metrics"}
     assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/data/{token}/{part}", "/readyz"} <= seen["blob"]
     assert {"/api/v1/claim", "/api/v1/run/{id}/complete", "/readyz", "/metrics"} <= seen["job"]
 

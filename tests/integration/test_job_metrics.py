@@ -7,9 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.contracts.job import Complete
 from common.mongo import Client
+from services.job.api.metrics import GAUGES
 from tests.integration.job_service import Job, a_job
 
 DEADLINE_SECONDS = 20
+QUEUE = {name for name, _, _ in GAUGES}
 
 
 async def scraped(job: Job) -> dict[tuple[str, str], float]:
@@ -21,6 +23,7 @@ async def scraped(job: Job) -> dict[tuple[str, str], float]:
         (sample.name, sample.labels["processor"]): sample.value
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
+        if family.name in QUEUE
     }
 
 

@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
+from common import telemetry
 from common.auth import ServiceTokenSigner
 from common.clients.bulkhead import Bulkhead
 from common.contracts import Wire
@@ -183,7 +184,7 @@ class BlobClient:
                 return response.headers, await response.read()
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._signer.token(AUDIENCE)}"}
+        return {"Authorization": f"Bearer {self._signer.token(AUDIENCE)}", **telemetry.headers()}
 
     @contextmanager
     def _called(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
+from common import telemetry
 from common.auth import ServiceTokenSigner
 from common.clients.bulkhead import MOST_CALLS, Bulkhead
 from common.contracts import Wire
@@ -56,7 +57,7 @@ class ServiceHttp:
         await self._send("DELETE", path, None)
 
     async def _send(self, method: str, path: str, body: Wire | None, timeout: float = CALL_SECONDS) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self._signer.token(self._audience)}"}
+        headers = {"Authorization": f"Bearer {self._signer.token(self._audience)}", **telemetry.headers()}
         content = None
         if body is not None:
             headers["Content-Type"] = "application/json"

@@ -19,6 +19,8 @@ ProcessorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 Summary = Annotated[str, Field(max_length=500)]
 MediaTypes = Annotated[list[str], Field(min_length=1, max_length=100)]
 """What a processor takes: `image/png`, `image/*`, `*/*`."""
+Traceparent = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{2}(-[0-9a-f]+){3}$")]
+"""The trace that a run is a part of (W3C Trace Context); see `common.telemetry`."""
 Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
 """How a file came compressed: an HTTP content coding, or one more of the kind. It is kept so, and decoded when read."""
 
@@ -79,6 +81,7 @@ class RunSubmit(Wire):
     params: dict[str, Any]
     tenant: str
     deadline_seconds: float | None = Field(None, gt=0, le=MAX_DEADLINE_SECONDS)
+    traceparent: Traceparent | None = None
 
 
 class RunStatus(Wire):
@@ -101,6 +104,8 @@ class RunStatus(Wire):
     ended_at: Timestamp | None = None
     outputs: list[OutputInfo] = Field(default_factory=list)
     error: RunError | None = None
+    processor: str | None = Field(None, exclude=True)
+    """What it wanted, which is for job alone."""
 
 
 class RunAccepted(Wire):
@@ -150,6 +155,7 @@ class ClaimedRun(Wire):
     processor: str
     params: dict[str, Any]
     alone: bool = False
+    traceparent: Traceparent | None = None
 
 
 class ClaimAnswer(Wire):

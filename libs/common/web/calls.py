@@ -20,6 +20,7 @@ from common.auth import ServiceTokenVerifier
 from common.contracts import Wire
 from common.errors import Forbidden, TooLarge
 from common.web.access import Callers
+from common.web.observing import ROUTE
 from common.web.problems import invalid, problem_of, render
 
 MAX_BODY_BYTES = 16 * 2**20
@@ -99,6 +100,7 @@ class _Ahead:
                 before, _, last = path.rsplit("/", 2)
                 call = self._calls.get(f"{before}/{{id}}/{last}")
             if call is not None:
+                scope[ROUTE] = call.path
                 return await call(scope, receive, send)
         return await self._app(scope, receive, send)
 

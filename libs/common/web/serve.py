@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from common.logging import get_logger
 from common.loops import stop
-from common.settings import MAX_REQUESTS
+from common.settings import MAX_REQUESTS, AccessLog
+from common.web.observing import Observing
 from common.web.protocol import HEADER_SECONDS, TAKE_SECONDS, HttpProtocol
 from common.web.shedding import LoadShedding
 
@@ -22,13 +23,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application, the address it is served at, and what its `LoadShedding` is told."""
+    """An application, the address it is served at, and what its `LoadShedding` and `Observing` are told."""
 
     app: ASGIApp
     host: str
     port: int
     max_requests: int = MAX_REQUESTS
     held: tuple[str, ...] = ()
+    access_log: AccessLog = "most"
 
 
 class _Server(uvicorn.Server):
@@ -65,7 +67,7 @@ def new_server(
     """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
     return _Server(
         uvicorn.Config(
-            LoadShedding(listener.app, listener.max_requests, listener.held),
+            Observing(LoadShedding(listener.app, listener.max_requests, listener.held), listener.access_log),
             host=listener.host,
             port=listener.port,
             loop="none",

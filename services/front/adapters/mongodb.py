@@ -273,6 +273,7 @@ def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
         "params": json.dumps(job.params),
         "retention": {"seconds": job.retention.seconds, "untilRead": job.retention.until_read},
         "deadlineSeconds": job.deadline_seconds,
+        **({} if job.traceparent is None else {"traceparent": job.traceparent}),
     }
     return {
         **literals(fields),
@@ -337,6 +338,7 @@ def job_of(document: Document) -> Job:
         started_at=document.get("startedAt"),
         cancel_requested="cancelDueAt" in document,
         deadline_seconds=document.get("deadlineSeconds"),
+        traceparent=document.get("traceparent"),
         batch_id=document.get("batchId"),
         upload=Upload(upload["sha256"], upload["expiresAt"], upload["bitsPerSecond"]) if upload else None,
         held=document.get("held", False),

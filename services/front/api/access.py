@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from structlog.contextvars import bind_contextvars
 
 from services.front.domain.job import Owner
 from services.front.ports import Tokens
@@ -15,7 +16,9 @@ _scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token 
 async def token_owner(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]) -> Owner:
     """A route policy: the bearer of a valid token, who sees what is his alone."""
     tokens: Tokens = request.app.state.tokens
-    return await tokens.owner(request.headers.get("authorization"))
+    owner = await tokens.owner(request.headers.get("authorization"))
+    bind_contextvars(tenant=owner.tenant)
+    return owner
 
 
 TokenOwner = Annotated[Owner, Depends(token_owner)]

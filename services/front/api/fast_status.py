@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.ids import is_job_id
+from common.web.observing import ROUTE
 from common.web.problems import MEDIA_TYPE, problem_of
 from services.front.api.views import PREFIX, status_view
 from services.front.domain.job import Job
@@ -16,6 +17,7 @@ from services.front.use_cases.read import ReadJob, Seen
 
 _BEFORE = f"{PREFIX}/job/"
 _AFTER = "/status"
+_ROUTE = f"{_BEFORE}{{job_id}}{_AFTER}"
 KEPT_ANSWERS = 2048
 KEPT_BYTES = 16 * 1024
 
@@ -44,6 +46,7 @@ class FastStatus:
                 authorization = value.decode("latin-1")
             elif name == b"prefer":
                 return await self._app(scope, receive, send)
+        scope[ROUTE] = _ROUTE
         status, headers, body = await self._answer(job_id, authorization)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars
 
 from common.contracts.public import (
     PROCESSOR,
@@ -108,6 +109,7 @@ async def create_job(
         job = await _created(request, owner, create, asked, turn)
     if job is None:
         job = (await read.status(owner, turn.id)).job
+    bind_contextvars(job=job.id)
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):

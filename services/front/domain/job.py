@@ -129,6 +129,7 @@ class Job:
     """Whether its owner wants it cancelled and job hasn't answered yet; a final job has an answer."""
     deadline_seconds: int | None = None
     """How long its run may take from when it is queued; None for jobs from before there were deadlines."""
+    traceparent: str | None = None
     batch_id: str | None = None
     upload: Upload | None = None
     held: bool = False
@@ -168,6 +169,8 @@ class NewJob:
     retention: Retention = DEFAULT
     encoding: Encoding | None = None
     deadline_seconds: int | None = None
+    traceparent: str | None = None
+    """The trace that it is a part of, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,7 @@ def _run_of(job: Job) -> RunSubmit:
         params=dict(job.params),
         tenant=job.owner.tenant,
         deadline_seconds=job.deadline_seconds,
+        traceparent=job.traceparent,
     )
 
 

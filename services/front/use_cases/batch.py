@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from common import telemetry
 from common.contracts.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
 from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
@@ -194,6 +195,7 @@ class Batches:
                 retention=retention,
                 encoding=file.encoding,
                 deadline_seconds=deadline_seconds,
+                traceparent=telemetry.traceparent(),
             )
             seconds = upload_seconds(file.size, before, speed, self._most_seconds)
             uploads.append(NewUpload(job, batch.id, file.sha256, seconds, speed, batch.held))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common import telemetry
 from common.contracts.blob import BlobLabels
 from common.contracts.job import Encoding
 from common.contracts.public import JobRequest
@@ -266,4 +267,5 @@ def _new_job(job_id: str, owner: Owner, order: Order, size: int, sha256: str | N
         retention=order.retention,
         encoding=order.encoding,
         deadline_seconds=order.deadline_seconds,
+        traceparent=telemetry.traceparent(),
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from common import telemetry
 from common.coalescer import Coalescer
 from common.contracts.job import RunState, RunStatus
 from common.errors import Problem, ResultDeleted, ResultNotAvailable, ResultNotReady
@@ -133,6 +134,11 @@ class TakeReports:
         """The runs whose jobs are final now, or gone: job need not report these again."""
         ids = [run.id for run in runs]
         jobs = await self._jobs.find_many(ids)
-        await asyncio.gather(*(self._advance.settle(jobs[run.id], run) for run in runs if run.id in jobs))
+        await asyncio.gather(*(self._settle(jobs[run.id], run) for run in runs if run.id in jobs))
         after = await self._jobs.find_many(jobs.keys())
         return [job_id for job_id in ids if job_id not in after or after[job_id].status.is_final]
+
+    async def _settle(self, job: Job, run: RunStatus) -> None:
+        # One report is of many jobs, each of which has a trace of its own.
+        with telemetry.span("settle", parent=job.traceparent):
+            await self._advance.settle(job, run)

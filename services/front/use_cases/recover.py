@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from common import telemetry
 from common.errors import Problem
 from common.logging import get_logger
 from services.front.domain.job import Job, Status
@@ -66,10 +67,14 @@ class Recover:
 
     async def _one(self, job: Job) -> None:
         async with self._slots:
-            try:
-                await self._advance.carry_on(job)
-                log.info("recover.carried_on", job=job.id, status=job.status)
-            except Problem as problem:
-                log.warning("recover.later", job=job.id, status=job.status, reason=problem.slug)
-            except Exception:
-                log.exception("recover.failed", job=job.id, status=job.status)
+            with telemetry.span("recover", parent=job.traceparent):
+                await self._carried_on(job)
+
+    async def _carried_on(self, job: Job) -> None:
+        try:
+            await self._advance.carry_on(job)
+            log.info("recover.carried_on", job=job.id, status=job.status)
+        except Problem as problem:
+            log.warning("recover.later", job=job.id, status=job.status, reason=problem.slug)
+        except Exception:
+            log.exception("recover.failed", job=job.id, status=job.status)

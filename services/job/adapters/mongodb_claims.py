@@ -35,7 +35,7 @@ CLAIM_TRIES = 4
 MOST_DEALT = 1_000
 MOST_FLOWS = 64
 CLAIMED = {
-    **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId", "alone"), 1),
+    **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId", "alone", "traceparent"), 1),
     "deadlineMs": {"$subtract": ["$deadlineAt", pipelines.NOW]},
 }
 
@@ -236,6 +236,7 @@ def _claimed(found: Document) -> Claimed:
         processor=found["processor"],
         params=from_json(found["params"]),
         tenant=found["tenant"],
+        traceparent=found.get("traceparent"),
     )
     left_ms = found["deadlineMs"]
     deadline_seconds = None if left_ms is None else left_ms / 1000

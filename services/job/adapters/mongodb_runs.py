@@ -267,6 +267,7 @@ def _document(run: RunSubmit) -> Document:
         "processor": run.processor,
         "params": params,
         "tenant": run.tenant,
+        **({} if run.traceparent is None else {"traceparent": run.traceparent}),
     }
 
 
@@ -285,4 +286,5 @@ def _status(found: Document, live: Collection[str] | None = None, queue_position
         queue_position=queue_position,
         outputs=found.get("outputs", []),
         error=found.get("error"),
+        processor=found.get("processor"),
     )

@@ -9,6 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from common.contracts.job import RunStatus
+from common.failures import FAILURES
+from common.metrics import REGISTRY, RUN_SECONDS
 from common.web.access import public
 from services.job.ports import Depth, QueueDepths
 
@@ -36,22 +39,34 @@ class _Gauges(Collector):
             yield gauge
 
 
+def count_ended(run: RunStatus) -> None:
+    """Add a run that has ended to the durations, when it was worked on."""
+    if run.started_at is None or run.ended_at is None or run.processor is None:
+        return
+    outcome = run.status.value.lower() if run.error is None else run.error.type
+    known = run.error is None or outcome in FAILURES
+    seconds = (run.ended_at - run.started_at).total_seconds()
+    RUN_SECONDS.labels(run.processor, outcome if known else "other").observe(seconds)
+
+
 def router(depths: QueueDepths, now: Callable[[], float] = time.monotonic) -> APIRouter:
     """Like the routes of health it takes no token, because it tells numbers and names of processors alone.
 
     The label is what runs want: a name, pinned or not. The numbers are those of the whole queue, whichever process is
-    asked, and some seconds old at the most.
+    asked, and some seconds old at the most; what follows them is this process's own.
     """
     routes = APIRouter(tags=["metrics"], dependencies=[Depends(public)])
     asking = asyncio.Lock()
     known: tuple[float, bytes] | None = None
 
-    @routes.get("/metrics", summary="How much waits and runs, for Prometheus")
+    @routes.get(
+        "/metrics", summary="How much waits and runs, and what the process has counted and timed, for Prometheus"
+    )
     async def metrics() -> Response:
         nonlocal known
         async with asking:
             if known is None or known[0] + FRESH_SECONDS <= now():
                 known = now(), generate_latest(_Gauges(await depths.depths()))
-        return Response(known[1], media_type=CONTENT_TYPE_LATEST)
+        return Response(known[1] + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -185,6 +185,7 @@ class Queue:
             processor=claimed.run.processor,
             params=claimed.run.params,
             alone=claimed.alone,
+            traceparent=claimed.run.traceparent,
         )
 
 

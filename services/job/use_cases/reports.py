@@ -5,6 +5,7 @@ rest: of what a crash, a full queue or an absent front left over.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from common.contracts.job import RunStatus
@@ -19,11 +20,14 @@ log = get_logger()
 
 
 class Reporter:
-    """Reports to front. Nothing is lost with it: the store knows what front has not settled."""
+    """Reports to front. Nothing is lost with it: the store knows what front has not settled. `on_settled` is called
+    with each run that has been, once unless a crash comes in between.
+    """
 
-    def __init__(self, store: RunStore, front: FrontReports) -> None:
+    def __init__(self, store: RunStore, front: FrontReports, on_settled: Callable[[RunStatus], None]) -> None:
         self._store = store
         self._front = front
+        self._on_settled = on_settled
         self._ended: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
 
     def ended(self, run_id: str) -> None:
@@ -50,4 +54,7 @@ class Reporter:
             log.warning("report.failed", problem=problem.slug, detail=problem.detail, runs=len(runs))
             return False
         await self._store.settle(settled)
+        for run in runs:
+            if run.id in settled:
+                self._on_settled(run)
         return True

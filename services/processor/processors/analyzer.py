@@ -9,6 +9,7 @@ One `POST` with the file as its body, then:
 
 import contextlib
 import json
+import os
 import re
 import resource
 import signal
@@ -87,6 +88,7 @@ class Analyzer(Configured):
             PARAMS_HEADER: self._params(params.root),
             "Accept-Encoding": "identity",
             "User-Agent": "gristmill",
+            **({"traceparent": os.environ["TRACEPARENT"]} if "TRACEPARENT" in os.environ else {}),
         }
         # A container may think for as long as the whole call may take, before it reads and before it answers.
         timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))

@@ -153,7 +153,8 @@ def _is_a_name(name: str) -> bool:
 
 def _environment(folder: Path) -> dict[str, str]:
     path = os.environ.get("PATH", os.defpath)
-    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
+    trace = {name: os.environ[name] for name in ("TRACEPARENT",) if name in os.environ}
+    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder), **trace}
 
 
 def _end_with_parent() -> None:
