@@ -19,6 +19,6 @@ def serve(app: ASGIApp, port: int, opened: AbstractAsyncContextManager[object] |
     @asynccontextmanager
     async def listeners(_readiness: Readiness) -> AsyncIterator[list[Listener]]:
         async with opened or _nothing():
-            yield [Listener(app, "127.0.0.1", port)]
+            yield [Listener(app, "127.0.0.1", port, observed=False)]
 
     run_server(listeners, Drain(0, DRAIN_SECONDS))

@@ -1,18 +1,20 @@
-"""Monitoring: rules, panels and the autoscaler ask for numbers that job exports."""
+"""Monitoring: rules, panels and the autoscaler ask for numbers that the services export."""
 
 import re
 
 import pytest
 
+from common.metrics import REGISTRY
 from services.job.api.metrics import GAUGES
 from tests.architecture.pages import page, rows, section
 
 
 @pytest.mark.parametrize("asking", ["monitoring/rules.yaml", "monitoring/dashboard.json", "autoscaling/processor.yaml"])
 def test_what_is_asked_of_prometheus_is_exported(asking: str) -> None:
-    asked = set(re.findall(r"\bgristmill_\w+", page(f"deploy/k8s/components/{asking}")))
+    asked = set(re.findall(r"\b(?:gristmill|http_server|db_client)_\w+", page(f"deploy/k8s/components/{asking}")))
+    counted = {f"{family.name}{part}" for family in REGISTRY.collect() for part in ("", "_bucket", "_count", "_sum")}
     assert asked
-    assert asked <= {name for name, _, _ in GAUGES}
+    assert asked <= counted | {name for name, _, _ in GAUGES}
 
 
 def test_the_guide_says_what_to_do_about_each_alert() -> None:

@@ -88,7 +88,10 @@ def test_prod_reaches_its_database_store_and_issuer_and_nobody_reaches_blob_from
         ("blob", everywhere, (443,)),
         ("front", everywhere, (443,)),
     }
-    assert beyond(objects, "ingress") == {("front", "ingress-nginx", (8000,)), ("job", "monitoring", (8002,))}
+    assert beyond(objects, "ingress") == {
+        ("front", "ingress-nginx", (8000,)),
+        *((name, "monitoring", (port,)) for name, port in (("front", 8010), ("blob", 8001), ("job", 8002))),
+    }
 
 
 def test_dev_reaches_nothing_outside_but_names() -> None:

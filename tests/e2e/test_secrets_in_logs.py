@@ -104,7 +104,7 @@ async def send_bad(planted: Planted, http: httpx.AsyncClient) -> list[int]:
 
 async def test_no_log_has_a_secret(planted: Planted) -> None:
     local = planted.local
-    async with local.client("canary-tenant", "canary-subject") as http, asyncio.timeout(ENOUGH_SECONDS):
+    async with local.client("acme", "canary-subject") as http, asyncio.timeout(ENOUGH_SECONDS):
         planted.secrets.add(http.headers["Authorization"].removeprefix("Bearer "))
         await send_good(planted, http)
         assert await send_bad(planted, http) == [401, 401, 400, 404, 422, 422, 422, 400, 422, 400, 404]

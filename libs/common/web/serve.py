@@ -23,7 +23,9 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application, the address it is served at, and what its `LoadShedding` and `Observing` are told."""
+    """An application, the address it is served at, and what its `LoadShedding` and `Observing` are told. What isn't
+    `observed` is neither counted nor logged.
+    """
 
     app: ASGIApp
     host: str
@@ -31,6 +33,7 @@ class Listener:
     max_requests: int = MAX_REQUESTS
     held: tuple[str, ...] = ()
     access_log: AccessLog = "most"
+    observed: bool = True
 
 
 class _Server(uvicorn.Server):
@@ -65,9 +68,10 @@ def new_server(
     take_seconds: float = TAKE_SECONDS,
 ) -> uvicorn.Server:
     """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
+    app = LoadShedding(listener.app, listener.max_requests, listener.held)
     return _Server(
         uvicorn.Config(
-            Observing(LoadShedding(listener.app, listener.max_requests, listener.held), listener.access_log),
+            Observing(app, listener.access_log) if listener.observed else app,
             host=listener.host,
             port=listener.port,
             loop="none",
