@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token smoke backup restore test faults soak check lint types imports manifests secrets images format openapi bench bench-scale lock clean
+.PHONY: help setup up token smoke backup restore test faults soak check lint lint-openapi types imports manifests secrets images format openapi bench bench-scale lock clean
 
 help: ## Print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv from requirements.lock; every other target does it by itself
 	@command -v "$(PYTHON)" >/dev/null || { echo "Gristmill needs Python 3.11 or newer, and there is no $(PYTHON): install it, or name one with PYTHON=." >&2; exit 1; }
@@ -39,10 +39,13 @@ faults: setup ## Make every fault of tests/faults/README.md happen, also those t
 soak: setup ## Kill, stop and cut off processes for MINUTES= by SEED=, and prove that nothing is lost
 	@exec $(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-check: lint types imports manifests test ## All that has to pass: lint, types, import contracts, manifests, tests
+check: lint lint-openapi types imports manifests test ## All that has to pass: lint, types, import contracts, manifests, tests
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+lint-openapi: setup ## Check the committed OpenAPI page with Spectral (needs Node.js)
+	@$(BIN)/python -m deploy.checks.openapi
 
 types: setup ## Check types
 	@$(BIN)/mypy
@@ -86,4 +89,4 @@ lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
 	@$(LOCK) deploy/checks/tools.in --no-annotate -o deploy/checks/tools.lock >/dev/null
 
 clean: ## Remove .venv, caches and demo-output; the data in .data stays
-	@rm -rf .venv .venv-tools demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-tools .npm-tools demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

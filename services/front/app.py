@@ -273,6 +273,8 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
         redoc_url=None,
         redirect_slashes=False,
         static_url="/static/docs",
+        servers=[{"url": "/", "description": "This Gristmill."}],
+        openapi_tags=docs.TAGS,
         generate_unique_id_function=docs.operation_id,
     )
     app.add_middleware(LingeringClose)

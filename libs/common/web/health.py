@@ -29,10 +29,12 @@ def install(app: FastAPI, readiness: Readiness, check: Callable[[], Awaitable[ob
 
     @router.get("/livez", summary="Whether the process runs")
     async def livez() -> Health:
+        """Says nothing of the parts behind it: a restart mends none of those."""
         return Health()
 
     @router.get("/readyz", summary="Whether the process can take requests", responses={503: {}})
     async def readyz() -> Health:
+        """503 while a part is away that every request needs, and while the process stops."""
         if readiness.draining:
             raise Unavailable("The process is stopping.")
         try:

@@ -88,6 +88,7 @@ async def get_batch(
     cursor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
 ) -> Response:
+    """How many of its jobs are in which state, and the jobs themselves; files that are to come have their upload."""
     of = {"path": f"{PREFIX}/batch/{checked_id(batch_id)}"}
     after = cursors.read(owner, of, cursor)
     seen = await batches.show(owner, batch_id, after.job_id if after else "", limit)

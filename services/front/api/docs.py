@@ -20,6 +20,7 @@ from common.contracts.public import (
 )
 from common.errors import all_problems
 from common.web.problems import MEDIA_TYPE
+from services.front.api import examples
 from services.front.api.links import LINKS
 from services.front.domain.idempotency import MAX_KEY_CHARACTERS
 
@@ -27,7 +28,25 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"t
 _REF = "#/components/schemas/{model}"
 # Those that no route's signature names: refusals, and bodies that are read by `bodies.py`.
 _MODELS = (ProblemView, FaultPointer, BatchEnded, BatchRequest, BatchFile, UploadComplete, UploadedPart)
+# Problems that blob and job answer front and processors with, and front nobody.
+_BETWEEN_SERVICES = {"forbidden", "stale-fence", "already-exists"}
+# Of those that stand in many routes.
+_PARAMETERS = {
+    "job_id": "The job's id, as the answer to its POST has it.",
+    "batch_id": "The batch's id, as the answer to its POST has it.",
+    "output_name": "The output's name, as the job lists it.",
+    "limit": "How many jobs a page has at the most.",
+}
+_BODIES = {"BatchRequest": examples.BATCH_REQUEST, "UploadComplete": examples.UPLOAD_COMPLETE}
 _EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+
+
+TAGS = [
+    {"name": "job", "description": "Hand in a file, follow what becomes of it, and fetch what was made of it."},
+    {"name": "batch", "description": "Hand in many files at once, which go straight to the store over signed URLs."},
+    {"name": "processor", "description": "What can be done to a file."},
+    {"name": "health", "description": "Whether this server runs, and whether it takes requests. Needs no token."},
+]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -37,7 +56,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def json_body(model: str, *, required: bool = True) -> dict[str, Any]:
     """`openapi_extra` for a route whose body is one of `_MODELS`."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}}}
+    content = {"application/json": {"schema": {"$ref": _REF.format(model=model)}, "example": _BODIES[model]}}
     return {"requestBody": {"required": required, "content": content}}
 
 
@@ -61,6 +80,11 @@ def install(app: FastAPI) -> None:
                 schemas[model.__name__].pop("$defs", None)
             for operations in schema["paths"].values():
                 for operation in operations.values():
+                    for parameter in operation.get("parameters", ()):
+                        if parameter["name"] in _PARAMETERS:
+                            parameter["description"] = _PARAMETERS[parameter["name"]]
+                    for answer in operation["responses"].values():
+                        _show(answer.get("content", {}))
                     for status, links in LINKS.get(operation["operationId"], {}).items():
                         operation["responses"][status]["links"] = links
                     if "application/json" in operation["responses"].get("422", {}).get("content", {}):
@@ -70,8 +94,19 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents to extend it
 
 
+def _show(content: dict[str, Any]) -> None:
+    """Give what an answer holds its example."""
+    schema = content.get("application/json", {}).get("schema", {})
+    (first, *_) = schema.get("anyOf", [schema])
+    model = first.get("$ref", "").rpartition("/")[2]
+    if model in examples.BY_MODEL:
+        content["application/json"]["example"] = examples.BY_MODEL[model]
+    if "text/event-stream" in content:
+        content["text/event-stream"]["example"] = examples.EVENT
+
+
 def _response(status: int) -> dict[str, Any]:
-    kinds = [kind for kind in all_problems() if kind.status == status]
+    kinds = [kind for kind in all_problems() if kind.status == status and kind.slug not in _BETWEEN_SERVICES]
     response: dict[str, Any] = {
         "description": " ".join(kind.default_detail() for kind in kinds),
         "content": {
@@ -168,7 +203,9 @@ CREATE_BODIES: dict[str, Any] = {
                     "required": ["file"],
                     "additionalProperties": {"type": "string"},
                 },
+                "example": examples.FORM,
             },
+            "text/plain": {"schema": {"type": "string"}, "example": examples.TEXT},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             "image/*": {"schema": {"type": "string", "format": "binary"}},
         },

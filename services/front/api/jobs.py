@@ -191,6 +191,7 @@ async def _from_json(request: Request, owner: Owner, create: CreateJob, size: in
     summary="The whole job",
 )
 async def get_job(owner: TokenOwner, read: Read, job_id: str) -> Response:
+    """Its state, its outputs or its error, and when it reached each state before."""
     return Response(job_view(await read.status(owner, checked_id(job_id))).to_wire(), media_type="application/json")
 
 
@@ -202,10 +203,8 @@ async def get_job(owner: TokenOwner, read: Read, job_id: str) -> Response:
     summary="The job's state",
 )
 async def get_job_status(request: Request, owner: TokenOwner, read: Read, job_id: str) -> Response:
-    """The state, and its outputs or its error. With `Prefer: wait=N` the answer waits until the job is final.
-
-    Requests without `Prefer` are answered by `services.front.api.fast_status` before they get here.
-    """
+    """The state, and its outputs or its error. With `Prefer: wait=N` the answer waits until the job is final."""
+    # Requests without `Prefer` are answered by `services.front.api.fast_status` before they get here.
     seconds = wait_seconds(request.headers.get("prefer"))
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
     seen: Seen = await read.wait(owner, checked_id(job_id), seconds)
@@ -253,6 +252,9 @@ async def delete_job(owner: TokenOwner, delete: Annotated[DeleteJob, Depends(_de
 async def get_output(
     request: Request, owner: TokenOwner, read: Read, blobs: Annotated[Blobs, Depends(_blobs)], job_id: str
 ) -> Response:
+    """A job that has not ended is 404 `result-not-ready` with `Retry-After`; one that ended without an output is 404
+    `result-not-available`. Ranges and validators work as in any download.
+    """
     found = await read.output(owner, checked_id(job_id), None)
     return OutputResponse(blobs, found, request.headers, read.output_was_read)
 
@@ -271,6 +273,7 @@ async def get_named_output(
     job_id: str,
     output_name: str,
 ) -> Response:
+    """As of the first output, for any of those that the job lists."""
     found = await read.output(owner, checked_id(job_id), output_name)
     return OutputResponse(blobs, found, request.headers, read.output_was_read)
 
