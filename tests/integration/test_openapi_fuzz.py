@@ -26,6 +26,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.integration.platform import Platform, open_platform, token
 from tests.integration.serving import serving
 
+# schemathesis itself does so, where a page has examples of answers.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 Operation = APIOperation[Any, Any, Any, Any]
 CHECKS: list[Any] = [
     not_a_server_error,

@@ -18,8 +18,9 @@ from schemathesis.generation.stateful import APIStateMachine
 
 from tests.integration.platform import Platform, open_platform, token
 from tests.integration.serving import serving
-from tests.integration.test_openapi_fuzz import CHECKS, PAGE
+from tests.integration.test_openapi_fuzz import CHECKS, PAGE, pytestmark
 
+__all__ = ["pytestmark"]  # which pytest looks for here as well
 JOB = PAGE["paths"]["/api/v1/job"]["post"]["requestBody"]["content"]["application/json"]["example"]
 BATCH = {"processor": "checksum", "files": [{"name": "a", "size": 5, "mimetype": "text/plain"}]}
 # So that there is something to lead on from; all else is made up.
