@@ -83,6 +83,8 @@ def install(app: FastAPI) -> None:
                     for parameter in operation.get("parameters", ()):
                         if parameter["name"] in _PARAMETERS:
                             parameter["description"] = _PARAMETERS[parameter["name"]]
+                        if (operation["operationId"], parameter["name"]) == ("create_job", "processor"):
+                            parameter["example"] = examples.FORM["processor"]
                     for answer in operation["responses"].values():
                         _show(answer.get("content", {}))
                     for status, links in LINKS.get(operation["operationId"], {}).items():
@@ -174,7 +176,7 @@ CREATE_BODIES: dict[str, Any] = {
             "explode": True,
             "description": "Raw kind: the processor's parameters, repeated or with commas for lists.",
             "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-            "example": {"widths": "320,800"},
+            "example": {"algorithm": "sha256"},
         },
     ],
     "requestBody": {
@@ -194,10 +196,11 @@ CREATE_BODIES: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "processor": {"type": "string"},
-                        "name": {"type": "string"},
-                        "retention": {"type": "string", "pattern": RETENTION_PATTERN},
-                        "deadline": {"type": "string", "pattern": DEADLINE_PATTERN},
+                        # The page fills a form in with these, and with nonsense where there is none.
+                        "processor": {"type": "string", "example": examples.FORM["processor"]},
+                        "name": {"type": "string", "example": examples.FORM["name"]},
+                        "retention": {"type": "string", "pattern": RETENTION_PATTERN, "example": "7d"},
+                        "deadline": {"type": "string", "pattern": DEADLINE_PATTERN, "example": "3600"},
                         "file": {"type": "string", "format": "binary"},
                     },
                     "required": ["file"],
