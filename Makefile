@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token smoke backup restore test faults soak check lint lint-openapi types imports manifests secrets images format openapi bench bench-scale lock clean
+.PHONY: help setup up token smoke backup restore test faults soak check lint lint-openapi types imports licences manifests sbom audit secrets images format openapi bench bench-scale lock clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,7 @@ faults: setup ## Make every fault of tests/faults/README.md happen, also those t
 soak: setup ## Kill, stop and cut off processes for MINUTES= by SEED=, and prove that nothing is lost
 	@exec $(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-check: lint lint-openapi types imports manifests test ## All that has to pass: lint, types, import contracts, manifests, tests
+check: lint lint-openapi types imports licences manifests test ## All that has to pass: lint, types, import contracts, licences, manifests, tests
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -52,6 +52,16 @@ types: setup ## Check types
 
 imports: setup ## Check who may import whom
 	@$(BIN)/lint-imports
+
+licences: setup ## Check that the licence of each package is an allowed one
+	@$(BIN)/python -m deploy.supply.licences
+
+sbom: setup ## List what is in the images, as CycloneDX, into build/
+	@$(BIN)/python -m deploy.supply.sbom
+
+audit: setup ## Ask what is publicly known against the packages; 3 when nobody could be asked
+	@"$(PYTHON)" deploy/local/bootstrap.py tools
+	@$(BIN)/python -m deploy.supply.audit
 
 # The tools pin what we need other versions of, so they have a virtual environment of their own.
 manifests: setup ## Check Dockerfile, docker-compose.yml and every combination of deploy/k8s
@@ -89,4 +99,4 @@ lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
 	@$(LOCK) deploy/checks/tools.in --no-annotate -o deploy/checks/tools.lock >/dev/null
 
 clean: ## Remove .venv, caches and demo-output; the data in .data stays
-	@rm -rf .venv .venv-tools .npm-tools demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-tools .npm-tools .setup.lock build demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,6 +24,7 @@ if __name__ == "__main__" and fault_of_python(sys.version_info):
     sys.exit(fault_of_python(sys.version_info))
 
 import collections
+import contextlib
 import hashlib
 import os
 import shutil
@@ -31,11 +32,16 @@ import subprocess
 import time
 import venv
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_BYTES = 1_500_000_000  # .venv takes 0.5 GB, and pip keeps about as much again while it works
 STAMP = Path(".venv") / "gristmill.stamp"
 TOOLS = ".venv-tools"
+LOCK = ".setup.lock"
 TOOLS_LOCK = "deploy/checks/tools.lock"
 SHOWN_LINES = 15
 PROGRESS_SECONDS = 3
@@ -152,9 +158,27 @@ def _run(what: str, command: "list[str]", root: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def _one_at_a_time(root: Path) -> "Iterator[None]":
+    """Two setups of one checkout would clear what the other installs; the second waits, and finds all done."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with (root / LOCK).open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another setup is under way here: waiting for its end.")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def main(root: Path = ROOT, *, tools: bool = False) -> int:
     try:
-        set_up_tools(root) if tools else set_up(root)
+        with _one_at_a_time(root):
+            set_up_tools(root) if tools else set_up(root)
     except SetupError as error:
         say(str(error))
         return 1

@@ -1,7 +1,9 @@
 """The setup: what it says when it can't be made, and when it is made again."""
 
+import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,21 @@ def run_make(*arguments: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         check=False,
     )
+
+
+def test_a_second_setup_waits_for_the_first_and_finds_all_done(checkout: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from deploy.local import bootstrap;"
+        f"sys.exit(bootstrap.main(Path({str(checkout)!r})))"
+    )
+    with (checkout / bootstrap.LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        assert second.stderr.readline() == "Another setup is under way here: waiting for its end.\n"
+        finish(checkout)  # as the first does meanwhile; made anew, it would say so
+    said = second.communicate()[1]
+    assert (second.returncode, said) == (0, "")
 
 
 def test_make_says_what_it_can_do() -> None:
