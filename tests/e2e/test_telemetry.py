@@ -139,6 +139,23 @@ async def test_the_metrics_count_it_and_have_no_id_for_a_label(watched: Watched)
     assert not [key for key in samples if any(ID.search(value) for value in key[2:])]
 
 
+async def test_make_up_shows_the_trace_of_its_picture_as_a_tree(tmp_path: Path) -> None:
+    settings = {**environment(tmp_path / "data"), "DEMO": "1", "TRACE": "1"}
+    async with running(settings, folder=tmp_path) as local:
+        at = next(number for number, line in enumerate(local.said) if line.startswith("Its trace, "))
+        lines = [re.split(r"  +-?\d", line)[0] for line in local.said[at + 1 :]]
+    tree = lines[: lines.index("")]
+    assert tree[:6] == [
+        "  front: POST /api/v1/job",
+        "    blob: PUT /api/v1/blob/{blob_id}",
+        "    job: POST /api/v1/job",
+        "    processor: run image-variants",
+        "      blob: GET /api/v1/blob/{blob_id}",
+        "      processor: child image-variants",
+    ]
+    assert "  front: GET /api/v1/job/{job_id}/output/{output_name}" in tree
+
+
 def test_off_it_imports_nothing_of_opentelemetrys_sdk() -> None:
     program = (
         "import sys; from common import telemetry; import services.front.app, services.job.app, services.blob.app;"
