@@ -214,7 +214,8 @@ def altered(url: str, other: str) -> dict[str, str]:
     }
     if "partNumber" in query:
         changes["part"] = {"partNumber": other_query["partNumber"]}
-        changes["upload"] = {"uploadId": query["uploadId"][:-1] + "0"}
+        upload = query["uploadId"]
+        changes["upload"] = {"uploadId": upload[:-1] + ("1" if upload.endswith("0") else "0")}
     made = {name: parts._replace(query=urlencode(query | change)).geturl() for name, change in changes.items()}
     path = parts.path.replace("/uploads/", "/blobs/")
     return {

@@ -43,7 +43,7 @@ class FakeFront:
         if self.away:
             raise Unavailable
         for run in runs:
-            self.heard.put_nowait(run)
+            self.heard.put_nowait(RunStatus.model_validate_json(run.to_wire()))
         return [run.id for run in runs]
 
 

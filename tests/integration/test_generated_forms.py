@@ -17,6 +17,8 @@ from tests.integration.by_hand import offer_checksum
 from tests.integration.platform import Platform, open_platform, token
 from tests.integration.serving import serving
 
+# The services, which run in this process, draw numbers meanwhile, and Hypothesis takes that for a strategy's doing.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 BOUNDARY = b"a-boundary"
 REFUSALS = {400: ("malformed",), 413: ("too-large",), 415: ("unsupported-media-type",), 422: ("invalid",)}
 # What stands between quotes in a header: no control characters, which end it, and no quotes or backslashes unescaped.

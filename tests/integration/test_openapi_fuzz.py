@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.integration.platform import Platform, open_platform, token
 from tests.integration.serving import serving
 
-# schemathesis itself does so, where a page has examples of answers.
+# The services, which run in this process, draw numbers meanwhile, and Hypothesis takes that for a strategy's doing.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 Operation = APIOperation[Any, Any, Any, Any]
 CHECKS: list[Any] = [
