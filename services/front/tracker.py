@@ -9,7 +9,7 @@ import signal
 from common import telemetry
 from common.alive import showing_life
 from common.logging import configure, get_logger
-from common.loops import repeat
+from common.loops import repeat, stop
 from common.settings import load
 from common.web.serve import new_loop
 from services.front.app import Core, open_core
@@ -62,9 +62,9 @@ async def sweep_for_ever(core: Core, settings: CoreSettings) -> None:
 
 
 async def main(settings: TrackerSettings) -> None:
-    stop = asyncio.Event()
+    told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     async with open_core(settings) as core, showing_life(settings.alive_file):
         loops = [
             asyncio.create_task(recover_for_ever(core, settings)),
@@ -73,10 +73,8 @@ async def main(settings: TrackerSettings) -> None:
             asyncio.create_task(sweep_for_ever(core, settings)),
         ]
         log.info("tracker.started")
-        await stop.wait()
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await told_to_stop.wait()
+        await stop(*loops)
 
 
 if __name__ == "__main__":
