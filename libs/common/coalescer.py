@@ -10,6 +10,10 @@ from common.errors import Unavailable
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# After a batch it takes the loop one turn to answer those who waited, one to read what they ask next, and one to get
+# from there to here. Who already waits for the next batch waits so much longer, and many more share it.
+TURNS = 3
+
 
 class Coalescer(Generic[Item, Result]):
     """Turns many awaited calls into few batches, without adding a delay when idle.
@@ -49,6 +53,8 @@ class Coalescer(Generic[Item, Result]):
                 size = min(len(self._waiting), self._max_batch)
                 batch = [self._waiting.popleft() for _ in range(size)]
                 await self._run_batch([entry for entry in batch if not entry[1].done()])
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
         finally:
             self._worker = None
 

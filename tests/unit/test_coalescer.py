@@ -13,10 +13,12 @@ from common.errors import Unavailable
 class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.started = asyncio.Event()
         self.gate = asyncio.Event()
 
     async def run(self, items: Sequence[int]) -> Sequence[int | Exception]:
         self.batches.append(list(items))
+        self.started.set()
         await self.gate.wait()
         return [ValueError(item) if item < 0 else item * 2 for item in items]
 
@@ -64,3 +66,18 @@ async def test_too_many_waiters_are_refused() -> None:
     recorder.gate.set()
     assert await first == 2
     assert await second == 4
+
+
+async def test_who_asks_again_at_once_shares_the_batch_of_those_who_waited() -> None:
+    recorder = Recorder()
+    double = Coalescer(recorder.run)
+
+    async def ask_twice() -> int:
+        return await double(await double(1))
+
+    twice = asyncio.create_task(ask_twice())
+    await recorder.started.wait()
+    once = asyncio.create_task(double(3))
+    recorder.gate.set()
+    assert (await twice, await once) == (4, 6)
+    assert recorder.batches == [[1], [3, 2]]
