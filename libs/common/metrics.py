@@ -3,8 +3,10 @@
 No label is an id, or a stranger's word: each has few values, all of them ours.
 """
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from common.histogram import Histogram
 
 REGISTRY = CollectorRegistry()
 # Those that the conventions advise for durations, in seconds; a wait may hold a request for a minute.
@@ -14,30 +16,30 @@ _HTTP = ("http_request_method", "http_route", "http_response_status_code")
 
 REQUEST_SECONDS = Histogram(
     "http_server_request_duration_seconds", "From a request's head to its answer's end.", _HTTP,
-    buckets=SECONDS, registry=REGISTRY,
+    bounds=SECONDS, registry=REGISTRY,
 )  # fmt: skip
 REQUEST_BYTES = Histogram(
     "http_server_request_body_size_bytes", "What arrived of a request's body.", _HTTP[:2],
-    buckets=BYTES, registry=REGISTRY,
+    bounds=BYTES, registry=REGISTRY,
 )  # fmt: skip
 ANSWER_BYTES = Histogram(
     "http_server_response_body_size_bytes", "What was sent of an answer's body.", _HTTP[:2],
-    buckets=BYTES, registry=REGISTRY,
+    bounds=BYTES, registry=REGISTRY,
 )  # fmt: skip
 ACTIVE_REQUESTS = Gauge(
     "http_server_active_requests", "Requests that are being answered, those that wait as well.", registry=REGISTRY
 )
 DATABASE_SECONDS = Histogram(
     "db_client_operation_duration_seconds", "One command to MongoDB.", ("db_operation_name", "error_type"),
-    buckets=SECONDS[:12], registry=REGISTRY,
+    bounds=SECONDS[:12], registry=REGISTRY,
 )  # fmt: skip
 STORE_SECONDS = Histogram(
     "gristmill_store_operation_duration_seconds", "One piece of work of blob's store.", ("store", "operation"),
-    buckets=SECONDS, registry=REGISTRY,
+    bounds=SECONDS, registry=REGISTRY,
 )  # fmt: skip
 RUN_SECONDS = Histogram(
     "gristmill_run_duration_seconds", "From an attempt's start to its end, by what the run wanted.",
-    ("processor", "outcome"), buckets=(*SECONDS[5:], 300, 900, 3600), registry=REGISTRY,
+    ("processor", "outcome"), bounds=(*SECONDS[5:], 300, 900, 3600), registry=REGISTRY,
 )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ class DatabaseTimes(CommandListener):
         """Its end is what counts."""
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        DATABASE_SECONDS.labels(event.command_name, "").observe(event.duration_micros / 1e6)
+        DATABASE_SECONDS.series(event.command_name, "").observe(event.duration_micros / 1e6)
 
     def failed(self, event: CommandFailedEvent) -> None:
-        DATABASE_SECONDS.labels(event.command_name, "failed").observe(event.duration_micros / 1e6)
+        DATABASE_SECONDS.series(event.command_name, "failed").observe(event.duration_micros / 1e6)

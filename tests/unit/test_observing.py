@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from common.ids import new_id
+from common.metrics import REGISTRY
 from common.settings import AccessLog
 from common.web.observing import ROUTE, Observing
 
@@ -104,3 +105,24 @@ async def test_what_fails_while_it_is_answered_is_logged_and_still_fails() -> No
     with capture_logs() as logged, pytest.raises(asyncio.CancelledError):
         await Observing(app)({"type": "http", "method": "GET", "path": "/a", "headers": []}, nothing, nothing)
     assert [entry["status"] for entry in logged] == [200]
+
+
+async def test_requests_that_are_being_answered_are_counted_over_all_ports() -> None:
+    seen: list[float | None] = []
+
+    def active() -> None:
+        seen.append(REGISTRY.get_sample_value("http_server_active_requests"))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        active()
+        if scope["path"] == "/outer":
+            await Observing(app)({**scope, "path": "/inner"}, receive, send)  # stands for another port's
+        active()
+
+    async def nothing(*_: object) -> Any:
+        """Neither side says anything."""
+
+    active()
+    await Observing(app)({"type": "http", "method": "GET", "path": "/outer", "headers": []}, nothing, nothing)
+    active()
+    assert seen == [0, 1, 2, 2, 1, 0]

@@ -1,10 +1,10 @@
 """Each request is timed, counted, logged, and a span of its trace where there are any."""
 
 import time
+from collections.abc import Awaitable
 from contextlib import nullcontext
-from functools import cache
+from typing import ClassVar
 
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common import telemetry
@@ -20,11 +20,16 @@ ROUTE = "http.route"
 # What asks again and again, and says nothing new while all is well.
 _POLLS = ("/status", "/metrics", "/claim", "/heartbeat", *HEALTH)
 
+_NO_SPAN = nullcontext()
+
 log = get_logger()
 
 
 class Observing:
     """ASGI middleware, the outermost. `most` leaves out of the log what polls and succeeds."""
+
+    active: ClassVar[int] = 0
+    """The requests that are being answered, at all of the process's ports."""
 
     def __init__(self, app: ASGIApp, access_log: AccessLog = "most") -> None:
         self._app = app
@@ -42,27 +47,26 @@ class Observing:
             arrived += len(message.get("body", b""))
             return message
 
-        async def counted_send(message: Message) -> None:
+        def counted_send(message: Message) -> Awaitable[None]:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
             else:
                 sent += len(message.get("body", b""))
-            await send(message)
+            return send(message)
 
         spanned = telemetry.is_on() and not scope["path"].endswith(_POLLS)
-        ACTIVE_REQUESTS.inc()
-        with telemetry.server_span(scope) if spanned else nullcontext() as span:
+        Observing.active += 1
+        with telemetry.server_span(scope) if spanned else _NO_SPAN as span:
             try:
                 await self._app(scope, counted_receive, counted_send)
             finally:
-                ACTIVE_REQUESTS.dec()
+                Observing.active -= 1
                 route, seconds = _route(scope), time.perf_counter() - started
-                answers, sizes, bodies = _series(method, route, status)
-                answers.observe(seconds)
-                sizes.observe(sent)
+                REQUEST_SECONDS.series(method, route, str(status)).observe(seconds)
+                ANSWER_BYTES.series(method, route).observe(sent)
                 if arrived:
-                    bodies.observe(arrived)
+                    REQUEST_BYTES.series(method, route).observe(arrived)
                 telemetry.answered(span, method, route, status)
                 if self._is_logged(scope["path"], status):
                     job = scope.get("path_params", {}).get("job_id", "")
@@ -83,13 +87,7 @@ class Observing:
         return self._access_log == "all"
 
 
-@cache  # a few microseconds each time; methods, routes and statuses are few
-def _series(method: str, route: str, status: int) -> tuple[Histogram, Histogram, Histogram]:
-    return (
-        REQUEST_SECONDS.labels(method, route, status),
-        ANSWER_BYTES.labels(method, route),
-        REQUEST_BYTES.labels(method, route),
-    )
+ACTIVE_REQUESTS.set_function(lambda: Observing.active)  # counted without the lock of a gauge, which one loop can spare
 
 
 def _route(scope: Scope) -> str:

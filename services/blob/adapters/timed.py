@@ -1,5 +1,6 @@
 """A store whose work is timed, as `gristmill_store_operation_duration_seconds`."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -46,8 +47,11 @@ class TimedStore:
         await self.timed("check", self._store.check())
 
     async def timed(self, operation: str, work: Awaitable[Result]) -> Result:
-        with STORE_SECONDS.labels(self._name, operation).time():
+        started = time.perf_counter()
+        try:
             return await work
+        finally:
+            STORE_SECONDS.series(self._name, operation).observe(time.perf_counter() - started)
 
 
 class _TimedBlob:

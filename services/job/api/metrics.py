@@ -46,7 +46,7 @@ def count_ended(run: RunStatus) -> None:
     outcome = run.status.value.lower() if run.error is None else run.error.type
     known = run.error is None or outcome in FAILURES
     seconds = (run.ended_at - run.started_at).total_seconds()
-    RUN_SECONDS.labels(run.processor, outcome if known else "other").observe(seconds)
+    RUN_SECONDS.series(run.processor, outcome if known else "other").observe(seconds)
 
 
 def router(depths: QueueDepths, now: Callable[[], float] = time.monotonic) -> APIRouter:
