@@ -37,12 +37,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._take_seconds = take_seconds
         self._untaken: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        self._begin_headers()
+        self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_headers()
@@ -61,15 +62,19 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._deadline is not None:
+        if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._deadline is not None and self._header_bytes > MAX_HEADER_BYTES:
+        if self._refused or not self._in_headers:
+            return
+        if self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, _TOO_LARGE)
+        elif self._deadline is None:
+            self._set_deadline()  # only now: most requests' headers arrive at once, and need none
 
     def on_message_begin(self) -> None:
-        if self._deadline is None:
-            self._begin_headers()
+        if not self._in_headers:
+            self._in_headers, self._header_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -88,11 +93,11 @@ class HttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, Malformed(msg).document())
 
-    def _begin_headers(self) -> None:
-        self._header_bytes = 0
+    def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(self._header_seconds, self._on_deadline)
 
     def _end_headers(self) -> None:
+        self._in_headers = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -104,7 +109,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _on_deadline(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._begin_headers()  # the answer to the request before this one is still under way
+            self._set_deadline()  # the answer to the request before this one is still under way
         else:
             self.transport.close()
 

@@ -79,6 +79,7 @@ def new_server(
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nothing asks for a client's address, so no header need be believed for it
             server_header=False,
             timeout_graceful_shutdown=drain_seconds,
         )
