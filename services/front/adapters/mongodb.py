@@ -53,7 +53,7 @@ INDEXES = [
 REMEMBERED_JOBS = 2048
 SMALL_OUTPUTS = 32
 SMALL_PARAMS_CHARACTERS = 2048
-_AFTER_THE_END = ("expiresAt", "inputDeleted", "bytesDeleted", "deletedAt")
+_AFTER_THE_END = dict.fromkeys(("expiresAt", "inputDeleted", "bytesDeleted", "deletedAt"), 1)
 
 
 def seconds_from_now(seconds: float) -> Document:
@@ -83,7 +83,7 @@ class MongoJobStore:
         self.jobs: AsyncCollection[Document] = client[database]["jobs"]
         self.tasks: AsyncCollection[Document] = client[database]["tasks"]
         self._admin = client.admin
-        self._ended: dict[str, Job] = {}
+        self._ended: dict[str, tuple[Job, Document | None]] = {}
         self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch)
         self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch)
         self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch)
@@ -117,7 +117,11 @@ class MongoJobStore:
 
     async def _find_batch(self, ids: Sequence[str]) -> Sequence[Job | None]:
         known = self._ended.keys() & set(ids)
-        fresh, still_there = await asyncio.gather(self.find_many(set(ids) - known), self._still_there(known))
+        unknown = set(ids) - known
+        if known and unknown:
+            fresh, still_there = await asyncio.gather(self.find_many(unknown), self._still_there(known))
+        else:  # mostly, and without two more tasks
+            fresh, still_there = await self.find_many(unknown), await self._still_there(known)
         for job in fresh.values():
             if job.status.is_final and _is_small(job):
                 self._remember(job)
@@ -129,14 +133,14 @@ class MongoJobStore:
         if not job_ids:
             return {}
         found: dict[str, Job] = {}
-        async for document in self.jobs.find({"_id": {"$in": list(job_ids)}}, dict.fromkeys(_AFTER_THE_END, 1)):
-            job = self._ended.get(document["_id"])
+        for document in await self.jobs.find({"_id": {"$in": list(job_ids)}}, _AFTER_THE_END).to_list():
+            job_id = document["_id"]
+            job, before = self._ended.get(job_id, (None, None))
             if job is not None:
-                after = _after_the_end(document)
-                if any(getattr(job, name) != value for name, value in after.items()):
-                    job = replace(job, **after)
-                    self._ended[job.id] = job
-                found[job.id] = job
+                if document != before:
+                    job = replace(job, **_after_the_end(document))
+                    self._ended[job_id] = job, document
+                found[job_id] = job
         for job_id in set(job_ids) - found.keys():
             self._ended.pop(job_id, None)
         return found
@@ -144,7 +148,7 @@ class MongoJobStore:
     def _remember(self, job: Job) -> None:
         while len(self._ended) >= REMEMBERED_JOBS:
             del self._ended[next(iter(self._ended))]
-        self._ended[job.id] = job
+        self._ended[job.id] = job, None
 
     async def find_many(self, job_ids: Collection[str]) -> Mapping[str, Job]:
         if not job_ids:

@@ -91,10 +91,15 @@ class ReadJob:
     async def wait(self, owner: Owner, job_id: str, seconds: float) -> Seen:
         """As `status`, but holds the answer until the job is final or the seconds have passed."""
         deadline = time.monotonic() + seconds
-        seen = await self.status(owner, job_id)
-        while not seen.job.status.is_final and (left := deadline - time.monotonic()) > 0:
-            await self._changes.wait(job_id, min(left, POLL_SECONDS))
+        # Front hears of an end by itself: job is asked for what is answered, and every so often.
+        seen, left = Seen(authorise(await self._jobs.find(job_id), owner)), seconds
+        while not seen.job.status.is_final:
+            if left > 0:
+                await self._changes.wait(job_id, min(left, POLL_SECONDS))
             seen = await self.status(owner, job_id)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
         return seen
 
     async def output(self, owner: Owner, job_id: str, name: str | None) -> tuple[Job, int, Output]:
