@@ -83,7 +83,8 @@ async def _job(data: Path) -> AsyncIterator[tuple[Submitter, str]]:
         for processor, flags in CLAIMERS.values():
             command = [sys.executable, "-m", "benchmarks.claimer", up.job_url, key, processor, *flags]
             await up.start(processor, *command)
-        connector = aiohttp.TCPConnector(limit=0)
+        # Kept for less long than job keeps them, which closes what is idle while another side is measured.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)
         async with aiohttp.ClientSession(up.job_url, connector=connector) as http:
             submitter = Submitter(http, ServiceTokenSigner.from_file("front", up.keys.private("front")))
             async with listening(submitter, port):

@@ -10,9 +10,15 @@ from common.errors import Unavailable
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# After a batch it takes the loop one turn to answer those who waited, one to read what they ask next, and one to get
-# from there to here. Who already waits for the next batch waits so much longer, and many more share it.
 TURNS = 3
+
+
+async def let_others_join() -> None:
+    """Give way for a moment, so that a batch is shared by more: for one turn of the loop to answer those who waited for
+    the last one, one to read what they ask next, and one for that to arrive.
+    """
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 class Coalescer(Generic[Item, Result]):
@@ -53,8 +59,7 @@ class Coalescer(Generic[Item, Result]):
                 size = min(len(self._waiting), self._max_batch)
                 batch = [self._waiting.popleft() for _ in range(size)]
                 await self._run_batch([entry for entry in batch if not entry[1].done()])
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
+                await let_others_join()
         finally:
             self._worker = None
 

@@ -1,9 +1,13 @@
 """Logs: one JSON object a line on standard error, each with a stable `action`."""
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import structlog
+from pydantic_core import to_json
 
 from common import telemetry
 
@@ -22,10 +26,10 @@ def configure(service: str, level: str = "INFO") -> None:
         processors=[
             *shared,
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_to_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -40,6 +44,13 @@ def configure(service: str, level: str = "INFO") -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _to_json(entry: structlog.typing.EventDict, default: Callable[[Any], Any]) -> bytes:
+    try:
+        return to_json(entry, fallback=default, ensure_ascii=True)  # takes half as long as json.dumps
+    except ValueError:
+        return json.dumps(entry, default=default).encode()  # half of a surrogate pair is no UTF-8, but can be escaped
 
 
 def _name_service(service: str) -> structlog.typing.Processor:

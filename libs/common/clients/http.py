@@ -110,7 +110,8 @@ async def open_http(
     base_url: str, *, timeout: float = CALL_SECONDS, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A connection pool for one service; tests hand in a transport that stays in the process."""
-    limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
+    # Kept for less long than servers keep them, or a request could go into a connection that is being closed.
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=4)
     async with httpx.AsyncClient(
         base_url=base_url, timeout=timeout, limits=limits, transport=transport, trust_env=False
     ) as client:

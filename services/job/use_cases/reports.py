@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from common.coalescer import let_others_join
 from common.contracts.job import RunStatus
 from common.errors import Problem
 from common.logging import get_logger
@@ -37,6 +38,7 @@ class Reporter:
     async def report_ended(self) -> None:
         """Waits for runs that end here, and reports those that have gathered."""
         ids = [await self._ended.get()]
+        await let_others_join()
         while len(ids) < BATCH and not self._ended.empty():
             ids.append(self._ended.get_nowait())
         await self._report(await self._store.statuses(ids))
