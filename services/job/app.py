@@ -11,7 +11,8 @@ from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
 from common.mongo import Client, opened
-from common.web import calls, health, problems
+from common.web import health, problems
+from common.web.calls import Ahead
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb import JobDatabase
 from services.job.api import metrics, routes
@@ -33,7 +34,7 @@ async def open_app(
     mongodb: Client | None = None,
     front: FrontReports | None = None,
     verifier: ServiceTokenVerifier | None = None,
-) -> AsyncIterator[FastAPI]:
+) -> AsyncIterator[Ahead]:
     """The application, with its loops running; tests hand in what they want to see from outside."""
     async with AsyncExitStack() as stack:
         if mongodb is None:
@@ -65,7 +66,7 @@ async def open_app(
         health.install(app, readiness, database.check)
         app.include_router(routes.router(queue, offering))
         app.include_router(metrics.router(database.depths))
-        calls.install(app, routes.calls(queue, offering))
+        with_calls = Ahead(app, routes.calls(queue, offering))
 
         await stack.enter_async_context(
             background(
@@ -76,7 +77,7 @@ async def open_app(
                 partial(repeat, "hints", partial(queue.waiters.heed, database.runs), 0),
             )
         )
-        yield app
+        yield with_calls
 
 
 @asynccontextmanager

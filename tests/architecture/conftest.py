@@ -105,7 +105,7 @@ async def applications(
             Application("front", public, public._app),
             Application("front-internal", internal, internal),
             Application("blob", blob_app, blob_app),
-            Application("job", job_app, job_app),
+            Application("job", job_app, job_app._app),
         ]
         for application in opened:
             if application.name != "front-internal":

@@ -5,16 +5,15 @@ For such a call FastAPI spends more on routing, dependencies and reading the bod
 the test of access finds it, and it refuses with the same problem documents.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI, Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from common.auth import ServiceTokenVerifier
 from common.contracts import Wire
@@ -51,46 +50,54 @@ class Call(Generic[Body]):
     handle: Callable[[Heard[Body]], Awaitable[tuple[int, Wire | None]]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            response = await self._answer(request)
+            status, answer = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - each becomes a problem document, as everywhere
-            response = render(problem_of(error))
-        await response(scope, receive, send)
+            await render(problem_of(error))(scope, receive, send)
+            return
+        body, headers = b"", []
+        if answer is not None:
+            body = answer.to_wire()
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> tuple[int, Wire | None]:
         verifier: ServiceTokenVerifier = request.app.state.verifier
         if verifier.caller(request.headers.get("authorization")) not in self.policy.names:
             raise Forbidden
-        content = await _read(request)
+        content = await _read(request.receive)
         try:
             body = self.body.model_validate_json(content)
         except ValidationError as error:
             raise invalid(error.errors(include_url=False, include_input=False)) from None
         call_id = request.scope["path"].rsplit("/", 2)[1] if "{" in self.path else ""
-        status, answer = await self.handle(Heard(call_id, body, request))
-        if answer is None:
-            return Response(status_code=status)
-        return Response(answer.to_wire(), status, media_type="application/json")
+        return await self.handle(Heard(call_id, body, request))
 
 
-async def _read(request: Request) -> bytes:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
+async def _read(receive: Receive) -> bytearray:
+    content, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        content += message.get("body", b"")
         if len(content) > MAX_BODY_BYTES:
             raise TooLarge
-    return bytes(content)
+        more = message.get("more_body", False)
+    return content
 
 
-class _Ahead:
-    """ASGI middleware that looks a call up by its path, before the application walks through its routes."""
+class Ahead:
+    """ASGI middleware around an application: it looks a call up by its path, and hands on everything else."""
 
-    def __init__(self, app: ASGIApp, calls: Mapping[str, Call[Any]]) -> None:
+    def __init__(self, app: FastAPI, calls: list[Call[Any]]) -> None:
         self._app = app
-        self._calls = calls
+        self._calls = {call.path: call for call in calls}
+        for call in calls:  # as routes they also make other methods at their paths a 405
+            app.router.routes.append(Route(call.path, call, methods=["POST"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -100,13 +107,6 @@ class _Ahead:
                 before, _, last = path.rsplit("/", 2)
                 call = self._calls.get(f"{before}/{{id}}/{last}")
             if call is not None:
-                scope[ROUTE] = call.path
+                scope["app"], scope[ROUTE] = self._app, call.path
                 return await call(scope, receive, send)
         return await self._app(scope, receive, send)
-
-
-def install(app: FastAPI, calls: list[Call[Any]]) -> None:
-    """Answer these calls. As routes they also make other methods at their paths a 405."""
-    for call in calls:
-        app.router.routes.append(Route(call.path, call, methods=["POST"]))
-    app.add_middleware(_Ahead, calls={call.path: call for call in calls})
