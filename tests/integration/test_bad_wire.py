@@ -51,7 +51,7 @@ class Watched:
 async def running(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     folder = Path(tmp_path_factory.mktemp("bad-wire"))
     async with open_platform(
-        mongodb_uri, folder.name, folder, max_input_bytes=2 * MIB, max_json_bytes=MIB, stall_seconds=0.5
+        mongodb_uri, folder.name, folder, max_input_bytes=2 * MIB, max_json_bytes=MIB, stall_seconds=1
     ) as platform:
         yield platform
 
@@ -63,7 +63,7 @@ async def front(running: Platform) -> Watched:
 
 @pytest.fixture(scope="module")
 async def address(front: Watched) -> AsyncIterator[str]:
-    async with serving(front, header_seconds=0.5) as url:
+    async with serving(front, header_seconds=1) as url:
         yield url
 
 
@@ -230,6 +230,46 @@ async def test_slow_headers_of_a_later_request_are_closed(address: str) -> None:
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.count(b"HTTP/1.1") == 1
     wire.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\n", b"\r\n", id="empty-line"),
+        pytest.param(b"POST /livez HTTP/1.1\r\nHost: front\r\nContent-Length: 50\r\n\r\n", b"x", id="late-body"),
+    ],
+)
+async def test_what_comes_after_an_answer_and_begins_no_request_is_closed(
+    address: str, request_: bytes, after: bytes
+) -> None:
+    wire = await Wire.open(address)
+    await wire.send(request_)
+    assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 ")
+    await wire.send(after)
+    async with asyncio.timeout(20):
+        while await wire.reader.read(4096):
+            pass
+    wire.writer.close()
+
+
+async def test_trailers_are_dropped_however_many_they_are() -> None:
+    known: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        known.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as url:
+        wire = await Wire.open(url)
+        await wire.send(b"POST / HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+        await wire.send(b"X: " + b"x" * 1000 + b"\r\n")
+        await wire.send(b"X: y\r\n" * 1000 + b"\r\n")
+        assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        wire.writer.close()
+    assert known == [(b"host", b"front"), (b"transfer-encoding", b"chunked")]
 
 
 async def test_endless_headers_are_too_large(address: str) -> None:

@@ -65,12 +65,17 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._refused or not self._in_headers:
+        if self._refused:
             return
-        if self._header_bytes > MAX_HEADER_BYTES:
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, _TOO_LARGE)
-        elif self._deadline is None:
-            self._set_deadline()  # only now: most requests' headers arrive at once, and need none
+        elif self._deadline is None and (self._in_headers or self._is_idle()):
+            # Only now: most requests' headers arrive at once, and need none. What comes after an answer and begins no
+            # request, such as the rest of its body, has ended uvicorn's own deadline for idle connections.
+            self._set_deadline()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def on_message_begin(self) -> None:
         if not self._in_headers:
@@ -80,6 +85,10 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_headers()
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # else it is a trailer, which nobody asks for and no size limits (RFC 9110, 6.5)
+            super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
         held: bytes | bytearray = self.cycle.body
