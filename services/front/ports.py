@@ -1,7 +1,8 @@
 """What front's use cases need of the world."""
 
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -267,8 +268,8 @@ class Runs(Protocol):
 class Changes(Protocol):
     """Hints that a job may have ended. One may get lost, so whoever waits also looks for himself now and then."""
 
-    def wait(self, job_id: str, timeout: float) -> Awaitable[None]:
-        """Returns when the job may have ended, and after `timeout` seconds at the latest."""
+    def listening(self, job_id: str) -> AbstractContextManager[asyncio.Event]:
+        """Within it the event is set as soon as the job may have ended, also before anybody waits for it."""
 
 
 class Tokens(Protocol):

@@ -1,5 +1,6 @@
 """Who waits for a job costs job no more than he has to."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from common.contracts.job import RunState, RunStatus
 from common.errors import NotFound
 from common.ids import new_id
-from services.front.domain.job import NewJob, Owner, Status
+from services.front.adapters.changes import MongoChanges
+from services.front.domain.job import Job, NewJob, Owner, Status
+from services.front.use_cases import read
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.read import ReadJob, TakeReports
 from tests.fakes.front_ports import MemoryBlobs, MemoryRuns
@@ -28,18 +31,17 @@ class CountedRuns(MemoryRuns):
 
 
 class Bench:
-    """A job whose run is queued, and a reader of it; `reported` lets the next wait hear of the run's end."""
+    """A job whose run is queued, a reader of it, and its end, which is heard of when a test says so."""
 
     def __init__(self) -> None:
         clock = Clock()
         self.jobs, self.runs = MemoryJobStore(clock), CountedRuns()
         self._inline = MemoryInlineStore(clock)
         self.advance = Advance(self.jobs, self._inline, MemoryBlobs(), self.runs, lease_seconds=15, ask_seconds=60)
-        self.reported = False
-        self.waited = 0
-        changes: Any = self
+        jobs: Any = None  # only follows a stream, which there is none of here
+        self.changes = MongoChanges(jobs)
         retention: Any = None
-        self.read = ReadJob(self.jobs, self.runs, self.advance, changes, retention, read_grace_seconds=0)
+        self.read = ReadJob(self.jobs, self.runs, self.advance, self.changes, retention, read_grace_seconds=0)
 
     async def submitted(self) -> str:
         new = NewJob(new_id(), ALICE, "n", "text/plain", 2, "checksum", {})
@@ -47,35 +49,59 @@ class Bench:
         await self.advance.carry_on(await self.jobs.insert_created(new, 15))
         return new.id
 
-    async def wait(self, job_id: str, _seconds: float) -> None:
-        """As `Changes`."""
-        self.waited += 1
+    async def reported(self, job_id: str) -> None:
+        """The run ends, job reports it, and the change stream says so."""
         self.runs.end(job_id, success=True)
-        if self.reported:
-            await TakeReports(self.jobs, self.advance)([self.runs.known[job_id]])
+        await TakeReports(self.jobs, self.advance)([self.runs.known[job_id]])
+        self.changes.wake(job_id)
 
 
-async def test_who_hears_of_the_end_by_a_report_has_asked_job_nothing() -> None:
-    bench = Bench()
-    bench.reported = True
-    seen = await bench.read.wait(ALICE, await bench.submitted(), 60)
-    assert (seen.job.status, bench.waited, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 1, 0)
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
 
 
-async def test_an_end_that_nobody_reports_is_learned_from_job() -> None:
-    bench = Bench()
-    seen = await bench.read.wait(ALICE, await bench.submitted(), 60)
-    assert (seen.job.status, bench.waited, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 1, 1)
+async def test_who_hears_of_the_end_by_a_report_has_asked_job_nothing(bench: Bench) -> None:
+    job_id = await bench.submitted()
+    waiting = asyncio.create_task(bench.read.wait(ALICE, job_id, 60))
+    await asyncio.sleep(0)
+    await bench.reported(job_id)
+    assert ((await waiting).job.status, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 0)
 
 
-async def test_who_does_not_wait_is_told_at_once_what_job_says() -> None:
-    bench = Bench()
-    seen = await bench.read.wait(ALICE, await bench.submitted(), 0)
-    assert (seen.job.phase, bench.waited, bench.runs.asked) == (RunState.QUEUED, 0, 1)
+async def test_an_end_while_the_wait_begins_is_heard(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "POLL_SECONDS", 60)
+    job_id = await bench.submitted()
+    find = bench.jobs.find
+
+    async def find_and_end(job_id: str) -> Job | None:
+        found = await find(job_id)
+        if found is not None and not found.status.is_final:
+            await bench.reported(job_id)
+        return found
+
+    monkeypatch.setattr(bench.jobs, "find", find_and_end)
+    async with asyncio.timeout(20):
+        seen = await bench.read.wait(ALICE, job_id, 60)
+    assert (seen.job.status, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 0)
 
 
-async def test_nobody_waits_for_the_job_of_another() -> None:
-    bench = Bench()
+async def test_an_end_that_nobody_hears_of_is_learned_from_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "POLL_SECONDS", 0.01)
+    job_id = await bench.submitted()
+    bench.runs.end(job_id, success=True)
+    async with asyncio.timeout(20):
+        seen = await bench.read.wait(ALICE, job_id, 60)
+    assert (seen.job.status, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 1)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01])
+async def test_who_has_waited_long_enough_is_told_what_job_says(bench: Bench, seconds: float) -> None:
+    seen = await bench.read.wait(ALICE, await bench.submitted(), seconds)
+    assert (seen.job.phase, bench.runs.asked) == (RunState.QUEUED, 1)
+
+
+async def test_nobody_waits_for_the_job_of_another(bench: Bench) -> None:
     with pytest.raises(NotFound):
         await bench.read.wait(Owner("acme", "bob"), await bench.submitted(), 60)
-    assert (bench.waited, bench.runs.asked) == (0, 0)
+    assert bench.runs.asked == 0

@@ -1,7 +1,8 @@
 """One change stream for a whole process tells all who wait for a job's end, or watch it, however many they are."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pymongo.asynchronous.collection import AsyncCollection
 
@@ -20,32 +21,29 @@ _FINAL = {status.value for status in FINAL}
 class MongoChanges:
     """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
 
-    `hint` hears of every change of a job's state or phase, and of its being deleted, `wait` of its end alone.
+    `hint` hears of every change of a job's state or phase, and of its being deleted, a listener of its end alone.
     """
 
     def __init__(self, jobs: AsyncCollection[Document]) -> None:
         self._jobs = jobs
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._listeners: dict[str, set[asyncio.Event]] = {}
         self.hint: Callable[[str], None] = lambda _: None
 
-    async def wait(self, job_id: str, timeout: float) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(job_id, set())
-        waiting.add(future)
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[asyncio.Event]:
+        ended = asyncio.Event()
+        listeners = self._listeners.setdefault(job_id, set())
+        listeners.add(ended)
         try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return
+            yield ended
         finally:
-            waiting.discard(future)
-            if not waiting:
-                self._waiting.pop(job_id, None)
+            listeners.discard(ended)
+            if not listeners:
+                self._listeners.pop(job_id, None)
 
     def wake(self, job_id: str) -> None:
-        for future in self._waiting.get(job_id, ()):
-            if not future.done():
-                future.set_result(None)
+        for ended in self._listeners.get(job_id, ()):
+            ended.set()
 
     async def follow(self) -> None:
         """Follow the stream until it breaks."""

@@ -138,7 +138,9 @@ class MongoJobStore:
             job, before = self._ended.get(job_id, (None, None))
             if job is not None:
                 if document != before:
-                    job = replace(job, **_after_the_end(document))
+                    after = _after_the_end(document)
+                    if any(getattr(job, name) != value for name, value in after.items()):
+                        job = replace(job, **after)
                     self._ended[job_id] = job, document
                 found[job_id] = job
         for job_id in set(job_ids) - found.keys():

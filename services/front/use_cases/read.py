@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from common import telemetry
@@ -28,7 +29,7 @@ class Seen:
 
 
 class ReadJob:
-    """Reads jobs. A final one is answered from front's own database; of any other, job is asked first."""
+    """Reads jobs. A final one is answered from front's own database; of any other, job is asked before the answer."""
 
     def __init__(
         self,
@@ -91,15 +92,17 @@ class ReadJob:
     async def wait(self, owner: Owner, job_id: str, seconds: float) -> Seen:
         """As `status`, but holds the answer until the job is final or the seconds have passed."""
         deadline = time.monotonic() + seconds
-        # Front hears of an end by itself: job is asked for what is answered, and every so often.
-        seen, left = Seen(authorise(await self._jobs.find(job_id), owner)), seconds
-        while not seen.job.status.is_final:
-            if left > 0:
-                await self._changes.wait(job_id, min(left, POLL_SECONDS))
-            seen = await self.status(owner, job_id)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
+        with self._changes.listening(job_id) as ended:  # from before the first look on, or an end could fall between
+            # Front hears of an end by itself: job is asked for what is answered, and every so often.
+            seen, left = Seen(authorise(await self._jobs.find(job_id), owner)), seconds
+            while not seen.job.status.is_final:
+                if left > 0:
+                    await _wait(ended, min(left, POLL_SECONDS))
+                    ended.clear()
+                seen = await self.status(owner, job_id)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
         return seen
 
     async def output(self, owner: Owner, job_id: str, name: str | None) -> tuple[Job, int, Output]:
@@ -126,6 +129,12 @@ class ReadJob:
             await self._retention.output_read(job.id, n, self._read_grace_seconds)
         except Exception:
             log.exception("read.not_remembered", job=job.id, output=n)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class TakeReports:
