@@ -52,15 +52,14 @@ class Call(Generic[Body]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             status, answer = await self._answer(Request(scope, receive))
+            body = b"" if answer is None else answer.to_wire()
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - each becomes a problem document, as everywhere
             await render(problem_of(error))(scope, receive, send)
             return
-        body, headers = b"", []
-        if answer is not None:
-            body = answer.to_wire()
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        described = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers = [] if answer is None else described
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
