@@ -7,16 +7,24 @@ from typing import Any
 
 SCRIPT = """
 import sys
+from dataclasses import dataclass, field
+
 from common.logging import configure, get_logger
 
+
+@dataclass
+class Login:
+    user: str
+    password: str = field(repr=False)
+
+
 configure("front")
-words = eval(sys.stdin.read())
-for word in words:
+for word in eval(sys.stdin.read()):
     get_logger().warning("blob.corrupt", word=word)
 try:
     raise ValueError("half of a pair: \\ud800")
 except ValueError:
-    get_logger().exception("request.failed", what=object)
+    get_logger().exception("request.failed", what=Login("alice", "secret"))
 """
 
 
@@ -29,11 +37,10 @@ def logged(*words: object) -> list[dict[str, Any]]:
 
 
 def test_words_of_strangers_make_neither_a_line_nor_a_mess_of_their_own() -> None:
-    words = ["ä", "a\nb\r\u2028\u0085", "\x1b[2J\x9b2J", "\ud800", "\udfff\ud800", '"}{', "\0", "🌾"]
+    words = ["ä", "a\nb\r\u2028\u0085", "\x1b[2J\x9b2J", "\ud800", "\udfff\ud800", '"}{', "\0\x7f", "🌾"]
     *entries, failed = logged(*words)
     assert [entry["word"] for entry in entries] == words
     assert "half of a pair" in failed["exception"]
-    assert failed["what"] == "<class 'object'>"
 
 
 def test_an_entry_names_its_action_its_service_its_level_and_its_time() -> None:
@@ -43,5 +50,9 @@ def test_an_entry_names_its_action_its_service_its_level_and_its_time() -> None:
 
 
 def test_what_is_no_json_is_named_as_python_names_it() -> None:
-    entries = logged(b"\xff", Ellipsis)[:-1]
-    assert [entry["word"] for entry in entries] == ["b'\\xff'", "Ellipsis"]
+    entries = logged(b"abc", b"\xff", Ellipsis)[:-1]
+    assert [entry["word"] for entry in entries] == ["b'abc'", "b'\\xff'", "Ellipsis"]
+
+
+def test_what_an_object_does_not_show_stays_out_of_the_log() -> None:
+    assert logged()[-1]["what"] == "Login(user='alice')"
