@@ -24,9 +24,9 @@ async def let_others_join() -> None:
 class Coalescer(Generic[Item, Result]):
     """Turns many awaited calls into few batches, without adding a delay when idle.
 
-    The seed is the group commit of databases: the first call runs at once and alone; those that come while
-    it runs form the next batch. A waiter that is cancelled leaves the others alone. `run` takes the items of
-    a batch and returns one result for each, in their order; an exception among the results is raised to that
+    The seed is the group commit of databases: the first call runs at once and alone; those that come while it runs, or
+    within a moment after, form the next batch. A waiter that is cancelled leaves the others alone. `run` takes the
+    items of a batch and returns one result for each, in their order; an exception among the results is raised to that
     item's waiter only, and one raised by `run` itself to all of the batch.
     """
 
@@ -59,7 +59,8 @@ class Coalescer(Generic[Item, Result]):
                 size = min(len(self._waiting), self._max_batch)
                 batch = [self._waiting.popleft() for _ in range(size)]
                 await self._run_batch([entry for entry in batch if not entry[1].done()])
-                await let_others_join()
+                if len(self._waiting) < self._max_batch:
+                    await let_others_join()
         finally:
             self._worker = None
 

@@ -42,8 +42,14 @@ class Histogram(Collector):
     def series(self, *labels: str) -> Series:
         """That with these values of the labels."""
         if (series := self._series.get(labels)) is None:
+            if len(labels) != len(self._labels):
+                raise ValueError(f"{self._name} has the labels {self._labels}, and not so many as {labels}.")
             series = self._series[labels] = Series(self._bounds)
         return series
+
+    def describe(self) -> Iterable[Metric]:
+        """Called by the registry, which takes no second metric of this name."""
+        return [HistogramMetricFamily(self._name, self._text, labels=self._labels)]
 
     def collect(self) -> Iterable[Metric]:
         """Called by the registry."""

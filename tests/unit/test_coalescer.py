@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from common.coalescer import Coalescer
+from common.coalescer import TURNS, Coalescer
 from common.errors import Unavailable
 
 
@@ -68,12 +68,15 @@ async def test_too_many_waiters_are_refused() -> None:
     assert await second == 4
 
 
-async def test_who_asks_again_at_once_shares_the_batch_of_those_who_waited() -> None:
+async def test_who_asks_again_within_three_turns_shares_the_batch_of_those_who_waited() -> None:
     recorder = Recorder()
     double = Coalescer(recorder.run)
 
     async def ask_twice() -> int:
-        return await double(await double(1))
+        first = await double(1)
+        for _ in range(TURNS - 1):  # one that answers, and one that reads what is asked next
+            await asyncio.sleep(0)
+        return await double(first)
 
     twice = asyncio.create_task(ask_twice())
     await recorder.started.wait()
@@ -81,3 +84,19 @@ async def test_who_asks_again_at_once_shares_the_batch_of_those_who_waited() -> 
     recorder.gate.set()
     assert (await twice, await once) == (4, 6)
     assert recorder.batches == [[1], [3, 2]]
+
+
+async def test_a_batch_that_is_full_waits_for_nobody() -> None:
+    recorder = Recorder()
+    double = Coalescer(recorder.run, max_batch=2)
+
+    async def ask_twice() -> int:
+        return await double(await double(1))
+
+    twice = asyncio.create_task(ask_twice())
+    await recorder.started.wait()
+    others = [asyncio.create_task(double(n)) for n in (5, 6)]
+    await asyncio.sleep(0)
+    recorder.gate.set()
+    assert await asyncio.gather(twice, *others) == [4, 10, 12]
+    assert recorder.batches == [[1], [5, 6], [2]]

@@ -1,6 +1,7 @@
 """Our histogram tells a Prometheus what prometheus_client's own would."""
 
 import prometheus_client
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,3 +24,12 @@ def test_it_says_what_the_librarys_own_says(observed: list[tuple[str, str, float
     said = [line for line in generate_latest(theirs).decode().splitlines() if "_created" not in line]
     assert generate_latest(ours).decode().splitlines() == said
     assert any("_bucket" in line for line in said) == bool(observed)
+
+
+def test_labels_and_names_that_do_not_fit_are_refused() -> None:
+    registry = CollectorRegistry()
+    histogram = Histogram("http_seconds", "How long.", LABELS, bounds=BOUNDS, registry=registry)
+    with pytest.raises(ValueError, match="http_seconds"):
+        histogram.series("GET")
+    with pytest.raises(ValueError, match="http_seconds"):
+        Histogram("http_seconds", "How long.", LABELS, bounds=BOUNDS, registry=registry)
