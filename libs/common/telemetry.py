@@ -51,9 +51,7 @@ def is_on() -> bool:
     return _tracer is not None
 
 
-def span(
-    name: str, *, kind: str = "INTERNAL", parent: str | None = None, attributes: Mapping[str, Any] | None = None
-) -> "AbstractContextManager[Span | None]":
+def span(name: str, *, kind: str = "INTERNAL", parent: str | None = None) -> "AbstractContextManager[Span | None]":
     """A piece of work, within the one around it, or within `parent`, the traceparent of another process."""
     if _tracer is None:
         return nullcontext()
@@ -61,7 +59,7 @@ def span(
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract({TRACEPARENT: parent}) if parent else None
-    return _tracer.start_as_current_span(name, context, SpanKind[kind], attributes)
+    return _tracer.start_as_current_span(name, context, SpanKind[kind])
 
 
 def server_span(scope: MutableMapping[str, Any]) -> "AbstractContextManager[Span | None]":

@@ -80,20 +80,26 @@ def install(app: FastAPI) -> None:
                 schemas[model.__name__].pop("$defs", None)
             for operations in schema["paths"].values():
                 for operation in operations.values():
-                    for parameter in operation.get("parameters", ()):
-                        if parameter["name"] in _PARAMETERS:
-                            parameter["description"] = _PARAMETERS[parameter["name"]]
-                        if (operation["operationId"], parameter["name"]) == ("create_job", "processor"):
-                            parameter["example"] = examples.FORM["processor"]
-                    for answer in operation["responses"].values():
-                        _show(answer.get("content", {}))
-                    for status, links in LINKS.get(operation["operationId"], {}).items():
-                        operation["responses"][status]["links"] = links
-                    if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                        del operation["responses"]["422"]
+                    _complete(operation)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents to extend it
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    """Say of an operation what FastAPI can't know, and not what it makes up."""
+    name, answers = operation["operationId"], operation["responses"]
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] in _PARAMETERS:
+            parameter["description"] = _PARAMETERS[parameter["name"]]
+        if (name, parameter["name"]) == ("create_job", "processor"):
+            parameter["example"] = examples.FORM["processor"]
+    for answer in answers.values():
+        _show(answer.get("content", {}))
+    for status, links in LINKS.get(name, {}).items():
+        answers[status]["links"] = links
+    if "application/json" in answers.get("422", {}).get("content", {}):
+        del answers["422"]
 
 
 def _show(content: dict[str, Any]) -> None:

@@ -153,8 +153,10 @@ def _is_a_name(name: str) -> bool:
 
 def _environment(folder: Path) -> dict[str, str]:
     path = os.environ.get("PATH", os.defpath)
-    trace = {name: os.environ[name] for name in ("TRACEPARENT",) if name in os.environ}
-    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder), **trace}
+    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
+    if trace := os.environ.get("TRACEPARENT"):
+        environment["TRACEPARENT"] = trace
+    return environment
 
 
 def _end_with_parent() -> None:
