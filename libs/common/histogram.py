@@ -28,7 +28,7 @@ class Series:
 
 class Histogram(Collector):
     """As prometheus_client's, for observers that share one event loop: that one takes a lock for each number and looks
-    at each bucket in turn, and two of it made up a tenth of the answer to a status read.
+    at each bucket in turn, and two of it took a tenth of the time of a status read.
     """
 
     def __init__(
