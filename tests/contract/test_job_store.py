@@ -169,9 +169,8 @@ async def test_of_many_writers_at_once_exactly_one_wins_each_job(stores: Stores)
 
 
 async def test_a_lapsed_lease_is_taken_once(stores: Stores) -> None:
-    ids = await asyncio.gather(
-        *(job_in(stores, Status.STORED, LEASE) for _ in range(5))
-    )  # at once, or the first lapses
+    # At once, or the first lease lapses before the last one begins.
+    ids = await asyncio.gather(*(job_in(stores, Status.STORED, LEASE) for _ in range(5)))
     assert await stores.jobs.take_lapsed(UNFINISHED, LONG, 10) == []
     await stores.lapse()
     taken = await asyncio.gather(*(stores.jobs.take_lapsed(UNFINISHED, LONG, 10) for _ in range(4)))
