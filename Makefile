@@ -71,10 +71,10 @@ manifests: setup ## Check Dockerfile, docker-compose.yml and every combination o
 secrets: setup ## Make the keys and passwords of a Gristmill in containers: .env and .data/deploy
 	@$(BIN)/python -m deploy.credentials
 
-images: ## Build the images of all processes with Docker, as VERSION= (else 0.1.0)
+images: ## Build the images of all processes with Docker, as VERSION= (else 0.2.0)
 	@for target in front tracker blob job processor; do \
-		docker build -f deploy/docker/Dockerfile --target $$target -t gristmill/$$target:$(or $(VERSION),0.1.0) \
-			--build-arg VERSION=$(or $(VERSION),0.1.0) --build-arg REVISION=$$(git rev-parse HEAD) \
+		docker build -f deploy/docker/Dockerfile --target $$target -t gristmill/$$target:$(or $(VERSION),0.2.0) \
+			--build-arg VERSION=$(or $(VERSION),0.2.0) --build-arg REVISION=$$(git rev-parse HEAD) \
 			--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) . || exit 1; \
 	done
 
@@ -90,7 +90,7 @@ bench: setup ## Measure against peers, into benchmarks/RESULTS.md
 bench-scale: setup ## Measure claims with a million queued runs; takes minutes and 2 GB
 	@$(BIN)/python -m benchmarks --only claims-scale
 
-LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url -q
+LOCK := uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-emit-package gristmill -q
 lock: ## Lock the dependencies anew, with hashes and without hosts (needs uv)
 	@$(LOCK) pyproject.toml --extra dev -o requirements.lock >/dev/null
 	@$(LOCK) pyproject.toml -c requirements.lock --no-annotate -o deploy/docker/services.lock >/dev/null

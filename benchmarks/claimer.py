@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 
 from common.auth import ServiceTokenSigner
-from common.contracts import Wire
 from common.contracts.job import ClaimAnswer, ClaimedRun, ClaimRequest, Complete, Heartbeat
 from common.ids import new_id
 from common.web.serve import new_loop
+from gristmill.wire.base import Wire
 
 WAIT_SECONDS = 20
 

@@ -15,8 +15,8 @@ from benchmarks.measure import Effort, Goal, Measure, Sample, Section, alternate
 from benchmarks.submitter import new_run
 from benchmarks.system import system
 from common.ids import new_id
-from common.mongo import Client, Document, opened
-from services.job.adapters.mongodb import JobDatabase
+from common.mongo.client import Client, Document, opened
+from services.job.adapters.mongodb.database import JobDatabase
 from services.job.domain.fairness import flow_key
 
 TENANTS = 1_000

@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.memory import peak_mb
 from gristmill import Context, InputFile, Output
-from services.processor.child import Limits
+from services.processor.child.main import Limits
 from services.processor.processors.image_variants import ImageVariants, ImageVariantsParams
-from services.processor.sandbox import Sandbox
+from services.processor.sandbox.process import Sandbox
 from services.processor.settings import Settings
 
 PEAK = "peak.txt"

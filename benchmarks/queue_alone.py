@@ -12,9 +12,9 @@ from benchmarks.measure import percentile
 from benchmarks.submitter import new_run
 from common.contracts.job import ClaimedRun, ClaimRequest, Complete
 from common.ids import new_id
-from common.mongo import opened
+from common.mongo.client import opened
 from common.web.serve import new_loop
-from services.job.adapters.mongodb import JobDatabase
+from services.job.adapters.mongodb.database import JobDatabase
 from services.job.domain.rules import RetryPolicy
 from services.job.use_cases.queue import Leases, Queue
 

@@ -9,9 +9,9 @@ from benchmarks.load import CONNECTIONS, find_wrk, get_load
 from benchmarks.measure import Effort, Goal, Section, alternate, say
 from benchmarks.system import System, answers, system
 from common.ids import new_id
-from common.mongo import opened
+from common.mongo.client import opened
 from deploy.local import mongod
-from services.front.adapters.mongodb import MongoJobStore
+from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.domain.job import NewJob, Output, Owner, Transition
 
 JOBS = 1_000

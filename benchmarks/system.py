@@ -11,11 +11,12 @@ import aiohttp
 
 from benchmarks.measure import say
 from common.auth import ServiceTokenSigner
-from common.contracts.job import Offers, ProcessorOffer
+from common.contracts.job import Offers
 from deploy.local import keys, mongod, processes, tokens
 from deploy.local.keys import Keys
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import Process, Supervisor
+from gristmill.wire.processors import ProcessorOffer
 
 READY_SECONDS = 60
 TOKEN_SECONDS = 86_400

@@ -12,12 +12,12 @@ import pytest
 import structlog
 
 from common.ids import new_id
-from common.mongo import Client, connect
+from common.mongo.client import Client, connect
 from deploy.local import mongod, seaweed
 from deploy.local.mongod import free_port
 from deploy.local.seaweed import Seaweed
-from services.blob.adapters.s3_bucket import open_client
-from tests.contract.s3 import TestBucket, options_for, session_for
+from services.blob.adapters.s3.bucket import open_client
+from tests.support.s3 import TestBucket, options_for, session_for
 
 # The same examples in each run: a fault that is found is found again.
 hypothesis.settings.register_profile("gristmill", derandomize=True, database=None, deadline=None)

@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from benchmarks.rivals.serving import serve
-from common.mongo import connect
+from common.mongo.client import connect
 from deploy.local import tokens
 
 FIELDS = ("status", "name", "mimetype", "size", "processor", "attempt", "outputs")

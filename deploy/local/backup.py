@@ -14,7 +14,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from common.mongo import Document
+from common.mongo.client import Document
 from deploy.local.checks import CheckError, only_one
 from deploy.local.settings import LocalSettings
 

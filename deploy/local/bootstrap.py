@@ -64,7 +64,7 @@ def place(root: Path) -> str:
 def digest(root: Path) -> str:
     """What `.venv` is made from."""
     found = hashlib.sha256()
-    for name in ("requirements.lock", "pyproject.toml"):
+    for name in ("requirements.lock", "pyproject.toml", "libs/gristmill/pyproject.toml"):
         found.update((root / name).read_bytes())
     return found.hexdigest()
 
@@ -91,7 +91,7 @@ def set_up(root: Path, needed_bytes: int = NEEDED_BYTES) -> None:
     python = str(root / ".venv" / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
     _run("packages", [*pip, "--require-hashes", "-r", "requirements.lock"], root)
-    _run("gristmill itself", [*pip, "--no-deps", "--no-build-isolation", "-e", "."], root)
+    _run("gristmill itself", [*pip, "--no-deps", "--no-build-isolation", "-e", "libs/gristmill", "-e", "."], root)
     (root / STAMP).write_text("\n".join(stamp))
     say(f"  done in {time.monotonic() - started:.0f} s")
 

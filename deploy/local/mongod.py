@@ -12,7 +12,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from common.mongo import Document
+from common.mongo.client import Document
 
 REPLICA_SET = "gristmill"
 START_SECONDS = 30

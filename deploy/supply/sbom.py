@@ -25,7 +25,7 @@ from deploy.supply import licences, locks
 
 FOLDER = locks.ROOT / "build"
 LISTS = {"services": locks.SERVICES, "processor": locks.PROCESSOR}
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 class SbomError(Exception):

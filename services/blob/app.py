@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from common.auth import ServiceTokenVerifier
 from common.logging import get_logger
 from common.web import health, metrics, problems
-from common.web.linger import LingeringClose
+from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
-from services.blob.adapters.filesystem import open_filesystem_store
-from services.blob.adapters.filesystem_uploads import DataUrls, open_filesystem_uploads
-from services.blob.adapters.s3 import open_s3_store
-from services.blob.adapters.s3_bucket import S3Options
-from services.blob.adapters.s3_uploads import open_s3_uploads
+from services.blob.adapters.filesystem.store import open_filesystem_store
+from services.blob.adapters.filesystem.uploads import DataUrls, open_filesystem_uploads
+from services.blob.adapters.s3.bucket import S3Options
+from services.blob.adapters.s3.store import open_s3_store
+from services.blob.adapters.s3.uploads import open_s3_uploads
 from services.blob.adapters.timed import TimedStore
 from services.blob.api.data import DataCors, data_routes
 from services.blob.api.routes import blob_routes

@@ -14,7 +14,7 @@ import aioboto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from common.settings import load
-from services.blob.adapters.s3_bucket import S3Options, open_client
+from services.blob.adapters.s3.bucket import S3Options, open_client
 from services.blob.app import s3_options
 from services.blob.settings import StoreSettings
 

@@ -15,26 +15,28 @@ from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.clients.jwks import JwksClient
-from common.contracts.public import MAX_BATCH_FILES, ServerLimits
 from common.loops import repeat, until_done
-from common.mongo import Client, opened
+from common.mongo.client import Client, opened
 from common.retries import RetryBudget
 from common.web import health, metrics, problems
-from common.web.linger import LingeringClose
+from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
-from services.front.adapters.changes import MongoChanges
-from services.front.adapters.mongodb import MongoJobStore
-from services.front.adapters.mongodb_batches import MongoBatchStore
-from services.front.adapters.mongodb_budgets import MongoBudgets
-from services.front.adapters.mongodb_idempotency import MongoIdempotencyStore
-from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
-from services.front.adapters.mongodb_listing import MongoListingStore
-from services.front.adapters.mongodb_retention import MongoRetentionStore
+from gristmill.wire.public import MAX_BATCH_FILES, ServerLimits
+from services.front.adapters.mongodb.batches import MongoBatchStore
+from services.front.adapters.mongodb.budgets import MongoBudgets
+from services.front.adapters.mongodb.changes import MongoChanges
+from services.front.adapters.mongodb.idempotency import MongoIdempotencyStore
+from services.front.adapters.mongodb.inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb.jobs import MongoJobStore
+from services.front.adapters.mongodb.listing import MongoListingStore
+from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
-from services.front.api import batches, docs, events, internal, jobs, listing, problem_pages, processors
+from services.front.api import batches, events, internal, jobs, listing, processors
 from services.front.api.cursors import Cursors
 from services.front.api.fast_status import FastStatus
 from services.front.api.headers import MAX_WAIT_SECONDS
+from services.front.api.openapi import document as docs
+from services.front.api.openapi import problem_pages
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
 from services.front.domain.rate import RatePolicy

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from common.contracts.blob import BlobInfo, BlobLabels, BlobList
-from common.contracts.job import OfferedProcessor, RunStatus, RunSubmit
+from common.contracts.job import RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
+from gristmill.wire.processors import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.idempotency import Reservation
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition

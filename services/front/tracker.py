@@ -14,9 +14,9 @@ from common.settings import load
 from common.web.serve import new_loop
 from services.front.app import Core, open_core
 from services.front.settings import CoreSettings, TrackerSettings
-from services.front.use_cases.recover import Recover
-from services.front.use_cases.retire import Retire
-from services.front.use_cases.sweep import Sweep
+from services.front.use_cases.tracking.recover import Recover
+from services.front.use_cases.tracking.retire import Retire
+from services.front.use_cases.tracking.sweep import Sweep
 
 log = get_logger()
 

@@ -10,11 +10,11 @@ from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
-from common.mongo import Client, opened
+from common.mongo.client import Client, opened
 from common.web import health, problems
 from common.web.calls import Ahead
 from common.web.serve import Listener, Readiness, background
-from services.job.adapters.mongodb import JobDatabase
+from services.job.adapters.mongodb.database import JobDatabase
 from services.job.api import metrics, routes
 from services.job.ports import FrontReports
 from services.job.settings import Settings

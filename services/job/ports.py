@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.contracts.job import OfferedProcessor, OutputInfo, ProcessorOffer, RunError, RunState, RunStatus, RunSubmit
+from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from gristmill.wire.processors import OfferedProcessor, ProcessorOffer
 from services.job.domain.rules import RetryPolicy
 
 

@@ -5,7 +5,7 @@ from common.logging import configure
 from common.settings import load, refuse
 from services.processor import registry
 from services.processor.app import run_processor
-from services.processor.sandbox import Unconfined
+from services.processor.sandbox.process import Unconfined
 from services.processor.settings import Settings
 
 

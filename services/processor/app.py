@@ -11,11 +11,11 @@ from common.clients.blob import open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from services.processor.attempt import Attempts
-from services.processor.child import Limits
-from services.processor.folders import process_folder
+from services.processor.child.main import Limits
 from services.processor.ports import Blob, Job
 from services.processor.registry import Processors
-from services.processor.sandbox import Sandbox
+from services.processor.sandbox.folders import process_folder
+from services.processor.sandbox.process import Sandbox
 from services.processor.settings import Settings
 from services.processor.worker import Pace, Worker
 

@@ -6,19 +6,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import telemetry, versions
+from common import telemetry
 from common.contracts.job import ClaimedRun, InputRef, OutputInfo
 from common.crash import crash_at
 from common.errors import BadGateway, NotFound
 from common.ids import output_blob_id
 from gristmill import InputFile, Output
-from services.processor.child import INPUT_FILE
-from services.processor.folders import run_folder
+from gristmill.wire import versions
+from services.processor.child.main import INPUT_FILE
 from services.processor.lease import Lease
 from services.processor.ports import Blob
 from services.processor.registry import Processors
 from services.processor.retry import until_answered
-from services.processor.sandbox import RunFailed, Sandbox, progress
+from services.processor.sandbox.folders import run_folder
+from services.processor.sandbox.process import RunFailed, Sandbox, progress
 
 CHUNK_BYTES = 256 * 1024
 

@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from common.contracts.blob import BlobInfo
-from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Heartbeat, ProcessorOffer, Release
+from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Heartbeat, Release
+from gristmill.wire.processors import ProcessorOffer
 
 
 class Job(Protocol):

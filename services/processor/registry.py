@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from common.contracts.job import OfferedLimits, ProcessorOffer
 from gristmill import Processor
+from gristmill.wire.processors import OfferedLimits, ProcessorOffer
 from services.processor.processors.analyzer import Analyzer
 from services.processor.processors.command import Command
 from services.processor.processors.configured import check_media_types, check_schema

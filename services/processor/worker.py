@@ -11,19 +11,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from common import telemetry, versions
+from common import telemetry
 from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Release, RunError
 from common.crash import crash_at
 from common.errors import Problem, StaleFence
 from common.ids import new_id
 from common.logging import get_logger
 from common.retries import pauses
+from gristmill.wire import versions
 from services.processor.attempt import Attempts
 from services.processor.lease import Lease, LeaseLost
 from services.processor.ports import Job
 from services.processor.registry import offers
 from services.processor.retry import until_answered
-from services.processor.sandbox import RunFailed
+from services.processor.sandbox.process import RunFailed
 
 log = get_logger()
 

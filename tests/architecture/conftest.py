@@ -1,19 +1,12 @@
 """The four HTTP applications, built by the services' own composition roots over stand-ins for one another."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import httpx
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
-from common.contracts.job import RunStatus
 from common.ids import new_id
-from common.mongo import Client
+from common.mongo.client import Client
 from common.web.serve import Readiness
 from services.blob import app as blob
 from services.blob.settings import Settings as BlobSettings
@@ -23,43 +16,8 @@ from services.front.settings import Settings as FrontSettings
 from services.job import app as job
 from services.job.settings import Settings as JobSettings
 from tests.fakes.front_ports import MemoryBlobs, MemoryRuns
-from tests.fakes.keys import CALLERS, private_key, upload_key_file
-
-
-@dataclass(frozen=True)
-class Application:
-    """`served` is what the server calls; `routes` is the FastAPI application in it."""
-
-    name: str
-    served: ASGIApp
-    routes: FastAPI
-
-
-class DeafFront:
-    """Hears no reports; none is made here."""
-
-    async def report(self, runs: Sequence[RunStatus]) -> list[str]:
-        raise NotImplementedError
-
-
-def write_keys(folder: Path) -> tuple[Path, Path]:
-    """A private key's file, and the folder with the public keys of all callers."""
-    callers = folder / "callers"
-    callers.mkdir()
-    for name in CALLERS:
-        public = private_key(name).public_key()
-        (callers / f"{name}.pem").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    key_file = folder / "front.pem"
-    key_file.write_bytes(private_key("front").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return key_file, callers
-
-
-async def until_ready(application: Application) -> None:
-    """Wait until it has reached its database: to close a client that is just connecting leaks its socket."""
-    transport = httpx.ASGITransport(application.served)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client, asyncio.timeout(10):
-        while not (await client.get("/readyz")).is_success:  # noqa: ASYNC110 - it waits for a part that tells nobody
-            await asyncio.sleep(0.01)
+from tests.fakes.keys import upload_key_file
+from tests.support.applications import Application, DeafFront, until_ready, write_keys
 
 
 @pytest.fixture(scope="package")

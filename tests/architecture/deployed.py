@@ -11,7 +11,7 @@ import yaml
 
 from deploy.checks import kubernetes
 from deploy.checks.kubernetes import Object
-from tests.architecture.pages import page
+from tests.support.pages import page
 
 PROCESSES = ("front", "tracker", "blob", "job", "processor")
 NAME = "app.kubernetes.io/name"

@@ -14,8 +14,8 @@ from common.web.access import Callers, callers, public
 from common.web.calls import Call
 from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
-from tests.architecture.conftest import Application
 from tests.fakes.keys import CALLERS, signer
+from tests.support.applications import Application
 
 # The page about the API, which tells nothing of anybody's. Only front has one.
 DOCUMENTATION = {"/docs", "/docs/oauth2-redirect", "/openapi.json", "/static/docs"}

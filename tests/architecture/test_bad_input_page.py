@@ -4,7 +4,7 @@ import ast
 import re
 from functools import cache
 
-from tests.architecture.pages import ROOT, page, rows
+from tests.support.pages import ROOT, page, rows
 
 LINES = [line for line in page("tests/bad_input.md").splitlines() if line.startswith("| ")][1:]
 ROWS = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in LINES]

@@ -6,7 +6,7 @@ import pytest
 
 from common.metrics import REGISTRY
 from services.job.api.metrics import GAUGES
-from tests.architecture.pages import page, rows, section
+from tests.support.pages import page, rows, section
 
 
 @pytest.mark.parametrize("asking", ["monitoring/rules.yaml", "monitoring/dashboard.json", "autoscaling/processor.yaml"])

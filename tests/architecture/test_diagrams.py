@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from common.web.access import Callers
 from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
-from tests.architecture.conftest import Application
-from tests.architecture.pages import ROOT, code_blocks, page, section
 from tests.architecture.test_access import routes_of
+from tests.support.applications import Application
+from tests.support.pages import ROOT, code_blocks, page, section
 
 (CONTAINERS,) = code_blocks(section(page("docs/diagrams.md"), "## Containers"), "mermaid")
 RELATION = re.compile(r"^\s*Rel\((\w+), (\w+),", re.MULTILINE)

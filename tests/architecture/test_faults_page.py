@@ -3,7 +3,7 @@
 import ast
 import re
 
-from tests.architecture.pages import ROOT, page, rows
+from tests.support.pages import ROOT, page, rows
 
 FOLDER = ROOT / "tests" / "faults"
 NUMBERS = re.compile(r"^test_fault((?:_\d\d)+)_")

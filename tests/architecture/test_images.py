@@ -6,9 +6,9 @@ import tomllib
 
 import pytest
 
-from services.processor.kernel import seccomp
+from services.processor.child.kernel import seccomp
 from tests.architecture.deployed import PROCESSES
-from tests.architecture.pages import page
+from tests.support.pages import page
 
 DOCKERFILE = page("deploy/docker/Dockerfile")
 STAGES = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
@@ -38,7 +38,9 @@ def test_images_have_the_versions_that_are_tested(lock: str) -> None:
 
 def test_images_have_all_that_is_declared_and_native_libraries_only_where_files_are_worked_on() -> None:
     project = tomllib.loads(page("pyproject.toml"))["project"]
-    declared, native = named(project["dependencies"]), named(project["optional-dependencies"]["processor"])
+    public = tomllib.loads(page("libs/gristmill/pyproject.toml"))["project"]
+    declared = (named(project["dependencies"]) | named(public["dependencies"])) - {public["name"]}
+    native = named(project["optional-dependencies"]["processor"])
     assert declared <= packages("deploy/docker/services.lock")
     assert declared | native <= packages("deploy/docker/processor.lock")
     assert native.isdisjoint(packages("deploy/docker/services.lock"))

@@ -5,7 +5,7 @@ import json
 import httpx
 
 from deploy import openapi
-from tests.architecture.conftest import Application
+from tests.support.applications import Application
 
 
 def test_the_committed_document_is_the_generated_one() -> None:

@@ -2,7 +2,7 @@
 
 from common.errors import all_problems
 from common.failures import FAILURES
-from tests.architecture.pages import page, rows, section
+from tests.support.pages import page, rows, section
 
 PAGE = page("docs/problems.md")
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from common.contracts.job import OfferedLimits
+from gristmill.wire.processors import OfferedLimits
 from services.processor.processors.analyzer import AnalyzerConfiguration
 from services.processor.processors.command import CommandConfiguration
 from services.processor.processors.configured import Configuration
-from tests.architecture.pages import ROOT, page, rows, section
+from tests.support.pages import ROOT, page, rows, section
 
 PAGE = page("docs/processors.md")
 

@@ -17,7 +17,7 @@ from services.front.settings import Settings as FrontSettings
 from services.front.settings import TrackerSettings
 from services.job.settings import Settings as JobSettings
 from services.processor.settings import Settings as ProcessorSettings
-from tests.architecture.pages import ROOT, code_blocks, page, rows, section
+from tests.support.pages import ROOT, code_blocks, page, rows, section
 
 README = page("README.md")
 DOCUMENTS = [path.relative_to(ROOT) for glob in ("*.md", "docs/**/*.md", "examples/*/*.md") for path in ROOT.glob(glob)]

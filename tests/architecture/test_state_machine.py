@@ -7,7 +7,7 @@ import pytest
 
 from services.front.domain.job import TRANSITIONS as JOB_TRANSITIONS
 from services.job.domain.rules import TRANSITIONS as RUN_TRANSITIONS
-from tests.architecture.pages import code_blocks, page, rows, section
+from tests.support.pages import code_blocks, page, rows, section
 
 PAGE = page("docs/state_machine.md")
 OUTSIDE = "[*]"

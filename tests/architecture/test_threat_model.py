@@ -5,9 +5,9 @@ from collections import defaultdict
 from common.web.access import Callers
 from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
-from tests.architecture.conftest import Application
-from tests.architecture.pages import page, rows, section
 from tests.architecture.test_access import routes_of
+from tests.support.applications import Application
+from tests.support.pages import page, rows, section
 
 Table = dict[tuple[str, str], set[str]]
 

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from tests.architecture.pages import ROOT
+from tests.support.pages import ROOT
 
 FOLDERS = ("libs", "services", "deploy", "tests", "benchmarks", "examples")
 MOST_LINES = 400

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from common.mongo import Client
-from services.job.adapters.mongodb import JobDatabase
-from tests.contract.run_bench import Bench
+from common.mongo.client import Client
+from services.job.adapters.mongodb.database import JobDatabase
 from tests.fakes.run_store import FakeRunStore
+from tests.support.run_bench import Bench
 
 
 @pytest.fixture(params=["fake", "mongodb"])

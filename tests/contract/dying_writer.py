@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from common.contracts.upload import UploadFacts
-from services.blob.adapters.folder import Disk
+from services.blob.adapters.filesystem.folder import Disk
 from tests.contract.test_blob_store import put
-from tests.contract.uploading import LONG, SHORT, WHOLE, opened
+from tests.support.uploading import LONG, SHORT, WHOLE, opened
 
 BLOB_ID = "i-killed"
 FACTS = UploadFacts(id=BLOB_ID, size=len(LONG), media_type="a/b", name="a", tenant="acme", subject="alice")

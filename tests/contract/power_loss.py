@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from services.blob.adapters.folder import Disk
+from services.blob.adapters.filesystem.folder import Disk
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from common.ids import new_id
-from common.mongo import Client
-from services.front.adapters.mongodb import MongoJobStore
-from services.front.adapters.mongodb_batches import MongoBatchStore
+from common.mongo.client import Client
+from services.front.adapters.mongodb.batches import MongoBatchStore
+from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import JobError, NewJob, NewUpload, Owner, Status, Transition
 from services.front.ports import BatchStore, JobStore

@@ -11,8 +11,8 @@ from stat import S_IMODE, S_ISDIR
 import pytest
 
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
-from services.blob.adapters.filesystem import CHECK_ROOM_BYTES, FilesystemBlobStore, open_filesystem_store
-from services.blob.adapters.folder import Disk
+from services.blob.adapters.filesystem.folder import Disk
+from services.blob.adapters.filesystem.store import CHECK_ROOM_BYTES, FilesystemBlobStore, open_filesystem_store
 from services.blob.ports import BlobStore, CorruptBlob
 from tests.contract.test_blob_store import LONG, assert_absent, put, read
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.dying_writer import BLOB_ID, FACTS
 from tests.contract.test_blob_store import put, read
-from tests.contract.uploading import LONG, SHORT, WHOLE, opened
+from tests.support.uploading import LONG, SHORT, WHOLE, opened
 
 # Of a blob: the file, then the folder that it is linked into.
 BLOB_POINTS = ["before the file's fsync", "before the link", "before the folder's fsync", "after it"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from common.errors import NotFound
-from services.blob.adapters import folder as adapter
-from services.blob.adapters.folder import Disk, Folder
+from services.blob.adapters.filesystem import folder as adapter
+from services.blob.adapters.filesystem.folder import Disk, Folder
 from services.blob.adapters.footer import Footer
 from tests.contract.power_loss import Recorder, after_power_loss, applied, make, on_disk
 

@@ -8,11 +8,11 @@ import pytest
 from aiohttp import web
 
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
-from services.blob.adapters.s3 import MIN_PART_BYTES, S3BlobStore, part_size
+from services.blob.adapters.s3.store import MIN_PART_BYTES, S3BlobStore, part_size
 from services.blob.ports import CorruptBlob
-from tests.contract.s3 import TestBucket
 from tests.contract.test_blob_store import LONG, put, read
 from tests.fakes.faulty_s3 import FULL, INTERNAL_ERROR, SLOW_DOWN, FaultyS3, faulty_s3
+from tests.support.s3 import TestBucket
 
 MANY_PARTS = b"0123456789abcdef" * (2 * MIN_PART_BYTES // 16) + b"and a third one"
 

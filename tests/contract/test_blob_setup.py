@@ -12,10 +12,10 @@ import pytest
 
 from common.ids import new_id
 from deploy.local.seaweed import Seaweed
-from services.blob.adapters.s3_bucket import open_client
+from services.blob.adapters.s3.bucket import open_client
 from services.blob.setup import SetupError, least_policy, set_up
-from tests.contract.s3 import TestBucket, options_for, session_for
 from tests.contract.test_blob_store import put
+from tests.support.s3 import TestBucket, options_for, session_for
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from common.errors import AlreadyExists, DigestMismatch, Malformed, NotFound, StorageFull, TooLarge
 from services.blob import use_cases
-from services.blob.adapters.filesystem import open_filesystem_store
+from services.blob.adapters.filesystem.store import open_filesystem_store
 from services.blob.ports import BlobStore, OpenBlob
-from tests.contract.s3 import TestBucket
 from tests.fakes.blob_store import MemoryBlobStore
+from tests.support.s3 import TestBucket
 
 # Longer than what is hashed, read or handed over at once, and no multiple of any of it.
 LONG = b"0123456789abcdef" * 100_000 + b"end"

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from common.ids import new_id
-from common.mongo import Client
-from services.front.adapters.mongodb import MongoJobStore
-from services.front.adapters.mongodb_listing import MongoListingStore
+from common.mongo.client import Client
+from services.front.adapters.mongodb.jobs import MongoJobStore
+from services.front.adapters.mongodb.listing import MongoListingStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import FINAL, NewJob, NewUpload, Status, Transition
 from services.front.domain.listing import Filters

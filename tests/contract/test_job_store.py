@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from common.contracts.job import OfferedProcessor
 from common.ids import new_id
-from common.mongo import Client
-from services.front.adapters.mongodb import MongoJobStore
-from services.front.adapters.mongodb_inline import MongoInlineStore, MongoOfferStore
+from common.mongo.client import Client
+from gristmill.wire.processors import OfferedProcessor
+from services.front.adapters.mongodb.inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.domain.job import (
     FINAL,
     TRANSITIONS,

@@ -7,10 +7,10 @@ from datetime import datetime
 import pytest
 
 from common.ids import new_id
-from common.mongo import Client
-from services.front.adapters.mongodb import MongoJobStore
-from services.front.adapters.mongodb_batches import MongoBatchStore
-from services.front.adapters.mongodb_retention import MongoRetentionStore
+from common.mongo.client import Client
+from services.front.adapters.mongodb.batches import MongoBatchStore
+from services.front.adapters.mongodb.jobs import MongoJobStore
+from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import FINAL, Job, JobError, NewJob, NewUpload, Output, Owner, Status, Transition
 from services.front.domain.retention import Retention

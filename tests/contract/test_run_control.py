@@ -11,7 +11,7 @@ from common.errors import Conflict, StaleFence
 from common.ids import new_id
 from services.job.domain.rules import FINAL, RetryPolicy
 from services.job.ports import Handover
-from tests.contract.run_bench import AT_ONCE, LONG, OURS, OUTPUT, SHORT, SOON, Bench, a_run
+from tests.support.run_bench import AT_ONCE, LONG, OURS, OUTPUT, SHORT, SOON, Bench, a_run
 
 
 async def test_a_queued_run_is_cancelled_at_once(bench: Bench) -> None:

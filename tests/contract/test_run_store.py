@@ -9,7 +9,7 @@ from common.errors import StaleFence
 from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover
-from tests.contract.run_bench import AT_ONCE, LONG, OURS, OUTPUT, SHORT, Bench, a_run
+from tests.support.run_bench import AT_ONCE, LONG, OURS, OUTPUT, SHORT, Bench, a_run
 
 
 async def test_typical_journey(bench: Bench) -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from common.contracts.job import RunSubmit
 from common.ids import new_id
-from common.mongo import Client
-from services.job.adapters.mongodb import JobDatabase
+from common.mongo.client import Client
+from services.job.adapters.mongodb.database import JobDatabase
 from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
 from services.job.ports import Claimed, RunStore
-from tests.contract.run_bench import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
 from tests.fakes.run_store import FakeRunStore
+from tests.support.run_bench import AT_ONCE, LONG, OURS, SHORT, Bench, a_run
 
 TENANTS = Tenants(named={"heavy": Tenant(weight=2), "light": Tenant(weight=0.5), "narrow": Tenant(max_running=3)})
 

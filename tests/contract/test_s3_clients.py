@@ -17,11 +17,11 @@ from common.contracts.upload import UploadFacts, UploadPlan
 from deploy.local.seaweed import ACCESS_KEY, Seaweed
 from services.blob.adapters.footer import FOOTER_BYTES, unpack_footer
 from services.blob.domain.uploads import PART_BYTES
-from tests.contract.s3 import TestBucket
-from tests.contract.s3_uploading import s3_uploads
 from tests.contract.test_blob_store import put
-from tests.contract.uploading import LONG, SHORT, Uploads, facts_of, part_of
-from tests.e2e.curl import curl, header_options
+from tests.support.curl import curl, header_options
+from tests.support.s3 import TestBucket
+from tests.support.s3_uploading import s3_uploads
+from tests.support.uploading import LONG, SHORT, Uploads, facts_of, part_of
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from common.contracts.upload import UploadPlan
-from tests.contract.s3 import TestBucket
-from tests.contract.s3_uploading import s3_uploads
-from tests.contract.uploading import (
+from tests.support.s3 import TestBucket
+from tests.support.s3_uploading import s3_uploads
+from tests.support.uploading import (
     LONG,
     OVER,
     SHORT,

@@ -11,11 +11,11 @@ from stat import S_ISDIR
 import pytest
 
 from common.errors import AlreadyExists, Conflict, NotFound
-from services.blob.adapters.folder import Disk, Folder
+from services.blob.adapters.filesystem.folder import Disk, Folder
+from services.blob.adapters.filesystem.upload_folder import UploadFolder
 from services.blob.adapters.footer import FOOTER_BYTES
-from services.blob.adapters.upload_folder import UploadFolder
 from services.blob.ports import StoredBlob
-from tests.contract.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened
+from tests.support.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened
 
 
 def only_file(root: Path, blob_id: str) -> Path:

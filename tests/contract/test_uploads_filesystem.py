@@ -12,8 +12,8 @@ from stat import S_IMODE
 import pytest
 
 from common.errors import Conflict, DigestMismatch, NotFound, Problem, StorageFull, Unavailable
-from services.blob.adapters.folder import Disk
-from tests.contract.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened, part_of
+from services.blob.adapters.filesystem.folder import Disk
+from tests.support.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened, part_of
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import pytest
 
 from common.errors import Invalid
-from services.blob.adapters.s3_labels import MAX_LABEL_BYTES, labels
-from services.blob.adapters.s3_uploads import MAX_URL_SECONDS
-from tests.contract.s3 import TestBucket
-from tests.contract.s3_uploading import s3_uploads
-from tests.contract.uploading import LONG, SHORT, Uploads, facts_of
+from services.blob.adapters.s3.labels import MAX_LABEL_BYTES, labels
+from services.blob.adapters.s3.uploads import MAX_URL_SECONDS
+from tests.support.s3 import TestBucket
+from tests.support.s3_uploading import s3_uploads
+from tests.support.uploading import LONG, SHORT, Uploads, facts_of
 
 LABELS = ("tenant", "subject", "name", "media_type")
 

@@ -8,8 +8,8 @@ import pytest
 
 from deploy.local.backup import BackupError, backup, restore
 from deploy.local.settings import LocalSettings
-from tests.e2e.conftest import environment, running
-from tests.faults.journey import CONTENT, ended, hand_in, stopped
+from tests.support.journey import CONTENT, ended, hand_in, stopped
+from tests.support.local import environment, running
 
 
 async def make(what: str, folder: Path, environment: dict[str, str]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Local
 from tests.e2e.test_readme import pasted, token_of
+from tests.support.local import Local
 
 TEXT = b"Grist is corn that is brought to a mill.\n" * 20_000
 

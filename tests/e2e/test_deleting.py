@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 
 from common.clients.blob import BlobClient
-from tests.faults.journey import crashing, ended, hand_in, stopped
-from tests.processes import until
+from tests.support.journey import crashing, ended, hand_in, stopped
+from tests.support.processes import until
 
 SOON = {"FRONT_ORPHAN_SECONDS": "1", "FRONT_SWEEP_SECONDS": "1", "FRONT_LEASE_SECONDS": "1"}
 BATCH = {

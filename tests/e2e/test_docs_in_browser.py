@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from deploy.local import keys, tokens
-from tests.e2e.conftest import Local
+from tests.support.local import Local
 
 # Nothing but the page that is asked for: no sandbox since CI is root, and no calls home.
 FLAGS = [

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Local
-from tests.e2e.curl import Answer, curl, header_options
 from tests.e2e.test_readme import token_of
+from tests.support.curl import Answer, curl, header_options
+from tests.support.local import Local
 
 PART_BYTES = 8 * 1024 * 1024
 TEXT = b"Grist is corn that is brought to a mill.\n"

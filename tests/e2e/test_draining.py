@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.conftest import Local, environment, running
-from tests.processes import until
+from tests.support.local import Local, environment, running
+from tests.support.processes import until
 
 LATE_JOBS = 8
 

@@ -15,11 +15,11 @@ import httpx
 import pytest
 
 from deploy.local import keys
-from tests.architecture.pages import ROOT, code_blocks, page
-from tests.e2e.conftest import Local, environment, running
 from tests.e2e.test_readme import pasted, token_of
 from tests.fakes.container import Container, answer, container
-from tests.processes import alive, children_of, descendants_of, until
+from tests.support.local import Local, environment, running
+from tests.support.pages import ROOT, code_blocks, page
+from tests.support.processes import alive, children_of, descendants_of, until
 
 PLUGIN, CONTAINER, PROGRAM = (
     ROOT / "examples" / name for name in ("plugin-wordcount", "analyzer-container", "command-redact")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deploy.local.sample import draw
-from tests.e2e.conftest import Local
+from tests.support.local import Local
 
 WIDTH, HEIGHT = 2000, 1200
 WIDTHS = (320, 800, WIDTH)  # two that are asked for, and the original's

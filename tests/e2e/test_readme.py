@@ -8,8 +8,8 @@ from pathlib import Path
 from deploy.local import keys, tokens
 from deploy.local.sample import draw
 from services.processor import registry
-from tests.architecture.pages import code_blocks, page, section
-from tests.e2e.conftest import Local
+from tests.support.local import Local
+from tests.support.pages import code_blocks, page, section
 
 
 def token_of(gristmill: Local) -> str:

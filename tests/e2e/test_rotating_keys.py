@@ -12,8 +12,8 @@ from common.auth import ServiceTokenSigner
 from common.clients.blob import open_blob_client
 from common.errors import Unauthorized
 from deploy.local import keys
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import ended, hand_in
+from tests.support.journey import ended, hand_in
+from tests.support.local import Local, environment, running
 
 
 async def works(local: Local, http: httpx.AsyncClient) -> None:

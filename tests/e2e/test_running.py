@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import RUNNER, Local, environment, running
-from tests.processes import alive, descendants_of, until
+from tests.support.local import RUNNER, Local, environment, running
+from tests.support.processes import alive, descendants_of, until
 
 # As under make: the runner has a parent, which may be killed.
 UNDER_A_PARENT = ("/bin/sh", "-c", '"$@"; exit $?', "sh", *RUNNER)

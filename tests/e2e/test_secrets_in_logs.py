@@ -11,10 +11,10 @@ import httpx
 import pytest
 from pymongo import MongoClient
 
-from common.mongo import Document
+from common.mongo.client import Document
 from deploy.local import keys, mongod, tokens
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import ENOUGH_SECONDS, RAW, assert_completes
+from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes
+from tests.support.local import Local, environment, running
 
 PASSWORD = "canary-of-mongodb"
 LEVELS = {f"{service}_LOG_LEVEL": "DEBUG" for service in ("FRONT", "BLOB", "JOB", "PROCESSOR")}

@@ -12,7 +12,7 @@ import pytest
 from deploy.local import keys, tokens
 from deploy.local.mongod import free_ports
 from deploy.smoke import Smoke, walk
-from tests.e2e.conftest import Local
+from tests.support.local import Local
 
 STEPS = 11
 

@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.traces import Traces, new_trace, receiving
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import ENOUGH_SECONDS, RAW, assert_completes
+from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes
+from tests.support.local import Local, environment, running
 
 PATH = "/api/v1/job?processor=checksum"
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-|[0-9a-f]{32}")

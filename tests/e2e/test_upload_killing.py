@@ -17,8 +17,8 @@ from common.ids import input_blob_id, new_id
 from deploy.local import keys
 from deploy.local.mongod import free_port
 from services.blob.domain.uploads import PART_BYTES
-from tests.architecture.conftest import write_keys
 from tests.fakes.keys import signer
+from tests.support.applications import write_keys
 
 LONG = random.Random(3).randbytes(12 * PART_BYTES + 5)
 

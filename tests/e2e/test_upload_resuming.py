@@ -14,8 +14,8 @@ import pytest
 from common.clients.blob import BlobClient
 from common.ids import input_blob_id
 from services.blob.domain.uploads import PART_BYTES
-from tests.e2e.conftest import Local
-from tests.e2e.curl import fed
+from tests.support.curl import fed
+from tests.support.local import Local
 
 GIB = 1024**3
 # The runner starts a service again four times a minute, and blob is killed elsewhere too.

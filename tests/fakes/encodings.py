@@ -6,7 +6,7 @@ import lzma
 import sys
 from collections.abc import Callable, Mapping
 
-from common.contracts.job import Encoding
+from gristmill.wire.processors import Encoding
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -6,9 +6,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from common.contracts.blob import BlobInfo, BlobLabels, BlobList
-from common.contracts.job import OfferedProcessor, OutputInfo, RunError, RunState, RunStatus, RunSubmit
+from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPlan, UploadRequest, UploadStatus
 from common.errors import Conflict
+from gristmill.wire.processors import OfferedProcessor
 from services.front.ports import BlobBody
 
 

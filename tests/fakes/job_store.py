@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from common.contracts.job import OfferedProcessor
+from gristmill.wire.processors import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Status, Transition, Upload
 

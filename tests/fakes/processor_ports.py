@@ -9,18 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.contracts.blob import BlobInfo
-from common.contracts.job import (
-    ClaimedRun,
-    ClaimRequest,
-    Complete,
-    Fail,
-    Heartbeat,
-    InputRef,
-    ProcessorOffer,
-    Release,
-)
+from common.contracts.job import ClaimedRun, ClaimRequest, Complete, Fail, Heartbeat, InputRef, Release
 from common.errors import AlreadyExists, NotFound, Problem, StaleFence
 from common.ids import input_blob_id, new_id
+from gristmill.wire.processors import ProcessorOffer
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.proxy import Proxy, proxied
+from tests.support.local import Local, environment, running
+from tests.support.proxy import Proxy, proxied
 
 # What blob says nothing for so long counts as away; short, so that a test need not wait for it.
 BLOB_SECONDS = "2"

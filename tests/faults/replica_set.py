@@ -10,7 +10,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from common.mongo import Document
+from common.mongo.client import Document
 from deploy.local import mongod
 
 READY_SECONDS = 60

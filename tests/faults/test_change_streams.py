@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 from pymongo import MongoClient
 
-from common.mongo import Document
+from common.mongo.client import Document
 from deploy.local import mongod
-from tests.e2e.conftest import environment, running
-from tests.faults.journey import ENOUGH_SECONDS, UNFINISHED, assert_completes, hand_in, logged
+from tests.support.journey import ENOUGH_SECONDS, UNFINISHED, assert_completes, hand_in, logged
+from tests.support.local import environment, running
 
 HISTORY_LOST = 286
 """What MongoDB answers to a token that is older than its oplog (`ChangeStreamHistoryLost`)."""

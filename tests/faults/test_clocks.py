@@ -5,9 +5,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from tests.faults.journey import ended, logged
 from tests.faults.test_processors import Mill, open_mill, submit
-from tests.processes import until
+from tests.support.journey import ended, logged
+from tests.support.processes import until
 
 # Read by each processor as it starts: the first two take a shift of their clock, in seconds, and leave their ids.
 # What a processor forks is no processor.

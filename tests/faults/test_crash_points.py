@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.journey import assert_completes, crashing, hand_in
+from tests.support.journey import assert_completes, crashing, hand_in
 
 
 @pytest.mark.parametrize("moment", ["blob.written", "blob.synced", "blob.named"])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.conftest import environment, running
-from tests.faults.journey import ENOUGH_SECONDS, RAW, assert_completes, hand_in
-from tests.small_disk import small_disk
+from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes, hand_in
+from tests.support.local import environment, running
+from tests.support.small_disk import small_disk
 
 DISK_BYTES = 16 * 2**20
 LARGE = bytes(6 * 2**20)

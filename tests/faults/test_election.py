@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import environment, running
-from tests.faults.journey import ENOUGH_SECONDS, RAW, assert_completes
 from tests.faults.replica_set import three_nodes
+from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes
+from tests.support.local import environment, running
 
 CLIENTS = 4
 JOBS_AROUND = 12

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.journey import CONTENT, RAW, assert_completes, crashing, logged
+from tests.support.journey import CONTENT, RAW, assert_completes, crashing, logged
 
 # Until its lease has lapsed, the key belongs to the front that died.
 SHORT_KEYS = {"FRONT_IDEMPOTENCY_LEASE_SECONDS": "1"}

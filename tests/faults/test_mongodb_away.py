@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import RAW, assert_completes, hand_in, stopped
+from tests.support.journey import RAW, assert_completes, hand_in, stopped
+from tests.support.local import Local, environment, running
 
 # Far above every deadline: only what hangs takes so long.
 HANGS_SECONDS = 40

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 
 from deploy.local import mongod
-from tests.e2e.conftest import environment, running
-from tests.faults.journey import ENOUGH_SECONDS, assert_completes, hand_in
-from tests.processes import children_of
+from tests.support.journey import ENOUGH_SECONDS, assert_completes, hand_in
+from tests.support.local import environment, running
+from tests.support.processes import children_of
 
 PORTS = ("FRONT_PORT", "JOB_PORT")
 

@@ -14,9 +14,9 @@ import pytest
 
 from common.clients.http import MOST_TRIES
 from common.contracts.job import RunState
-from tests.faults.journey import RAW, assert_completes, ended, hand_in
 from tests.faults.network import Network, networked
-from tests.processes import until
+from tests.support.journey import RAW, assert_completes, ended, hand_in
+from tests.support.processes import until
 
 LONG = random.Random(1).randbytes(2**20)
 # More than all buffers on its way hold.

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import CONTENT, ENOUGH_SECONDS, RAW, assert_completes, hand_in, logged
-from tests.faults.proxy import Proxy, proxied
-from tests.processes import resident_bytes, until
+from tests.support.journey import CONTENT, ENOUGH_SECONDS, RAW, assert_completes, hand_in, logged
+from tests.support.local import Local, environment, running
+from tests.support.processes import resident_bytes, until
+from tests.support.proxy import Proxy, proxied
 
 FRONT, BLOB = "services.front", "services.blob"
 PART = b"x" * 65536

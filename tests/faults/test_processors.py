@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import Local, environment, running
-from tests.faults.journey import ENOUGH_SECONDS, RAW, ended, logged
-from tests.processes import children_of, until
+from tests.support.journey import ENOUGH_SECONDS, RAW, ended, logged
+from tests.support.local import Local, environment, running
+from tests.support.processes import children_of, until
 
 # Plug-ins as pip would have installed them, found in the folder that the processes start in. `Sleeper` says
 # which of its attempts made the output.

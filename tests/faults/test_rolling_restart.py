@@ -20,10 +20,10 @@ from deploy.local import keys, mongod, processes
 from deploy.local.mongod import free_ports
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import Supervisor
-from tests.e2e.conftest import Local, environment, running
 from tests.faults.balancer import Balanced, balancing
-from tests.faults.journey import RAW, UNFINISHED
-from tests.processes import children_of, until
+from tests.support.journey import RAW, UNFINISHED
+from tests.support.local import Local, environment, running
+from tests.support.processes import children_of, until
 
 EXIT_SECONDS = 30
 """How long a process may take to end once it was told to."""

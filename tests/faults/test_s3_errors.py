@@ -11,12 +11,12 @@ import pytest
 from aiohttp import web
 
 from deploy.local.seaweed import REGION, Seaweed
-from tests.e2e.conftest import Local, environment, running
 from tests.fakes.faulty_s3 import INTERNAL_ERROR, SLOW_DOWN, FaultyS3, faulty_s3
-from tests.faults.journey import RAW, assert_completes, hand_in
+from tests.support.journey import RAW, assert_completes, hand_in
+from tests.support.local import Local, environment, running
 
 POST = "/api/v1/job?processor=checksum"
-# What botocore is told (services/blob/adapters/s3_bucket.py).
+# What botocore is told (services/blob/adapters/s3/bucket.py).
 MOST_TRIES = 4
 
 

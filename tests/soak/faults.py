@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.conftest import Local
-from tests.faults.proxy import Proxy
-from tests.processes import children_of, until
 from tests.soak.network import disturb
 from tests.soak.plan import Fault
+from tests.support.local import Local
+from tests.support.processes import children_of, until
+from tests.support.proxy import Proxy
 
 # A request that was refused so long after a fault has another reason.
 GRACE_SECONDS = 15.0

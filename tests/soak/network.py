@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from tests.faults.proxy import Proxy, proxied
 from tests.soak.plan import Fault
+from tests.support.proxy import Proxy, proxied
 
 # Whose setting, and whose port it is of.
 _LINKS = {

@@ -21,7 +21,7 @@ LASTING_SECONDS = (0.5, 6.0)
 @dataclass(frozen=True, slots=True)
 class Fault:
     """At `at` seconds after the start. A kill is SIGKILL, a stop is SIGSTOP and SIGCONT after `seconds`; what is done
-    to a link is in tests/faults/proxy.py, and `number` is the byte that it is done at.
+    to a link is in tests/support/proxy.py, and `number` is the byte that it is done at.
     """
 
     at: float

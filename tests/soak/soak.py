@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.conftest import environment, running
 from tests.soak import faults, plan, reclaims
 from tests.soak.checker import Verdict, check
 from tests.soak.clients import Client
 from tests.soak.faults import Done
 from tests.soak.network import network
 from tests.soak.seen import NAP, Seen
+from tests.support.local import environment, running
 
 CLIENTS = 16
 FINAL_SECONDS = 60.0  # P1: what was acknowledged is final within 60 s of the restart

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from common.contracts import Wire
 from common.web.access import callers
 from common.web.calls import Ahead, Call, Heard
+from gristmill.wire.base import Wire
 from tests.fakes.keys import signer, verifier
 
 

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from gristmill import Context, InputFile, Output
 from services.processor import registry
-from services.processor.decoding import decode
+from services.processor.child.decoding import decode
 from services.processor.processors.compress import LEVELS, MEDIA_TYPES, SUFFIXES, Compress, CompressParams, Format
-from services.processor.sandbox import RunFailed
+from services.processor.sandbox.process import RunFailed
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 if sys.version_info >= (3, 14):

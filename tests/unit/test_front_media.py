@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from common.contracts.job import Encoding
 from common.errors import UnsupportedMediaType
+from gristmill.wire.processors import Encoding
 from services.front.domain import media
 from tests.fakes.encodings import ENCODE
 

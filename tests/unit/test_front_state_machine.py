@@ -23,8 +23,8 @@ from services.front.use_cases.advance import Advance
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.read import TakeReports
-from services.front.use_cases.recover import Recover
-from services.front.use_cases.retire import Retire
+from services.front.use_cases.tracking.recover import Recover
+from services.front.use_cases.tracking.retire import Retire
 from tests.fakes.front_ports import Crash, Fuse, Fused, MemoryBlobs, MemoryRuns
 from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore, MemoryRetentionStore
 

@@ -9,7 +9,7 @@ import pytest
 from common.contracts.job import RunState, RunStatus
 from common.errors import NotFound
 from common.ids import new_id
-from services.front.adapters.changes import MongoChanges
+from services.front.adapters.mongodb.changes import MongoChanges
 from services.front.domain.job import Job, NewJob, Owner, Status
 from services.front.use_cases import read
 from services.front.use_cases.advance import Advance

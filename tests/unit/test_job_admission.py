@@ -11,8 +11,8 @@ from services.job.domain.rules import RetryPolicy
 from services.job.domain.tenants import Tenant, Tenants
 from services.job.use_cases.admission import COUNTED_SECONDS, FRESH_SECONDS, Admission
 from services.job.use_cases.queue import Leases, Queue
-from tests.contract.run_bench import a_run
 from tests.fakes.run_store import FakeRunStore
+from tests.support.run_bench import a_run
 
 TENANTS = Tenants(Tenant(max_queued=3), {"narrow": Tenant(max_running=1), "endless": Tenant()})
 

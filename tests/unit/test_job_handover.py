@@ -10,8 +10,8 @@ from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover, Submitted
 from services.job.use_cases.queue import Leases, Queue
-from tests.contract.run_bench import a_run
 from tests.fakes.run_store import FakeRunStore
+from tests.support.run_bench import a_run
 
 NEVER = 30.0
 

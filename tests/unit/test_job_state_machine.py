@@ -12,8 +12,8 @@ from common.errors import Conflict, StaleFence
 from common.ids import new_id
 from services.job.domain.rules import FINAL, TRANSITIONS, RetryPolicy, retry_after
 from services.job.ports import Handover
-from tests.contract.run_bench import a_run
 from tests.fakes.run_store import FakeRunStore
+from tests.support.run_bench import a_run
 
 START, LEASE = 5.0, 30.0
 POLICY = RetryPolicy(max_attempts=3, backoff_seconds=2)

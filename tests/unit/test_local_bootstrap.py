@@ -15,7 +15,9 @@ from deploy.local import bootstrap
 def checkout(tmp_path: Path) -> Path:
     """A checkout whose lock and project are small enough to install without any network."""
     (tmp_path / "requirements.lock").write_text("")
-    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'nothing'\nversion = '0'\n")
+    for project in ("pyproject.toml", "libs/gristmill/pyproject.toml"):
+        (tmp_path / project).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / project).write_text("[project]\nname = 'nothing'\nversion = '0'\n")
     return tmp_path
 
 
@@ -50,7 +52,7 @@ def test_a_finished_setup_is_left_alone(checkout: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
+@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml", "libs/gristmill/pyproject.toml"])
 def test_another_lock_or_project_is_set_up_again(checkout: Path, name: str) -> None:
     finish(checkout)
     with (checkout / name).open("a") as file:

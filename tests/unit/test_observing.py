@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from common.ids import new_id
 from common.metrics import REGISTRY
 from common.settings import AccessLog
-from common.web.observing import ROUTE, Observing
+from common.web.middleware.observing import ROUTE, Observing
 
 JOB_ID = new_id()
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output
 from services.processor import registry
 from services.processor.processors.pdf import MAX_TEXT_BYTES, Pdf, PdfParams
-from services.processor.sandbox import RunFailed
+from services.processor.sandbox.process import RunFailed
 from tests.fakes.pdfs import pdf, stream
 from tests.unit.test_processor_sandbox import MIB, sandbox
 

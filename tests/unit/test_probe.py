@@ -12,7 +12,7 @@ import pytest
 
 from common import probe
 from deploy.local import keys
-from tests.processes import until
+from tests.support.processes import until
 
 
 async def run(*arguments: str) -> tuple[int | None, str]:

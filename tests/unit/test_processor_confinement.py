@@ -13,11 +13,11 @@ import pytest
 
 import gristmill
 from gristmill import InputFile
-from services.processor import sandbox as sandbox_module
-from services.processor.child import Limits
-from services.processor.confinement import Protection
-from services.processor.folders import remove
-from services.processor.sandbox import RunFailed, Sandbox
+from services.processor.child.confinement import Protection
+from services.processor.child.main import Limits
+from services.processor.sandbox import process as sandbox_module
+from services.processor.sandbox.folders import remove
+from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.processors import Scripted, ScriptedNetwork, ScriptedPrograms
 
 MIB = 2**20
@@ -200,9 +200,9 @@ LESSER_MACHINE = """
 import asyncio, errno, sys
 from pathlib import Path
 from gristmill import InputFile
-from services.processor.kernel import seccomp, syscalls
-from services.processor.kernel.seccomp import Compare, Refusal
-from services.processor.sandbox import Sandbox, Unconfined
+from services.processor.child.kernel import seccomp, syscalls
+from services.processor.child.kernel.seccomp import Compare, Refusal
+from services.processor.sandbox.process import Sandbox, Unconfined
 from tests.fakes.processors import Scripted
 from tests.unit.test_processor_confinement import LIMITS
 

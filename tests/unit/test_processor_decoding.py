@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.contracts.job import Encoding
 from gristmill import InvalidInput, LimitExceeded
-from services.processor.decoding import CHUNK_BYTES, HARMLESS_BYTES, decode
+from gristmill.wire.processors import Encoding
+from services.processor.child.decoding import CHUNK_BYTES, HARMLESS_BYTES, decode
 from tests.fakes.encodings import ENCODE
 
 MIB = 2**20

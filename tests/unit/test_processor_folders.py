@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.processor.folders import process_folder, run_folder
+from services.processor.sandbox.folders import process_folder, run_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from services.processor.folders import process_folder
+from services.processor.sandbox.folders import process_folder
 with process_folder(Path(sys.argv[1])) as folder:
     (folder / "input").write_text("somebody's picture")
     print(folder, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.processor import oom
+from services.processor.sandbox import oom
 
 MEMORY_BYTES = 300 * 2**20
 HOG = """
@@ -16,7 +16,7 @@ import asyncio, os, sys
 from dataclasses import replace
 from pathlib import Path
 from gristmill import InputFile
-from services.processor.sandbox import RunFailed, Sandbox
+from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.processors import Scripted
 from tests.unit.test_processor_confinement import LIMITS
 

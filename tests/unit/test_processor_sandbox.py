@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from common.contracts.job import Encoding
 from gristmill import InputFile
+from gristmill.wire.processors import Encoding
 from services.processor import registry
-from services.processor.child import Limits
-from services.processor.sandbox import RunFailed, Sandbox
+from services.processor.child.main import Limits
+from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.encodings import ENCODE
 from tests.fakes.processors import Scripted
 

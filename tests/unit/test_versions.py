@@ -2,7 +2,7 @@
 
 import pytest
 
-from common import versions
+from gristmill.wire import versions
 
 
 def test_a_processor_is_offered_as_every_prefix_of_its_version() -> None:

@@ -17,7 +17,6 @@ from yarl import URL
 from common import telemetry
 from common.auth import ServiceTokenSigner
 from common.clients.bulkhead import Bulkhead
-from common.contracts import Wire
 from common.contracts.blob import LABELS_HEADER, BlobInfo, BlobLabels, BlobList
 from common.contracts.upload import (
     CompletedPart,
@@ -32,6 +31,7 @@ from common.contracts.upload import (
     UploadStatusQuery,
 )
 from common.errors import BadGateway, Malformed, NotFound, Unavailable, problem_from
+from gristmill.wire.base import Wire
 
 AUDIENCE = "blob"
 CHUNK_BYTES = 256 * 1024

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from common import telemetry
 from common.auth import ServiceTokenSigner
 from common.clients.bulkhead import MOST_CALLS, Bulkhead
-from common.contracts import Wire
 from common.errors import BadGateway, Unavailable, problem_from
 from common.retries import RetryBudget, pauses
+from gristmill.wire.base import Wire
 
 CALL_SECONDS = 5.0
 MOST_TRIES = 3

@@ -11,10 +11,8 @@ from common.contracts.job import (
     Complete,
     Fail,
     Heartbeat,
-    OfferedProcessor,
     OfferList,
     Offers,
-    ProcessorOffer,
     Release,
     RunAccepted,
     RunStatus,
@@ -22,6 +20,7 @@ from common.contracts.job import (
     StatusAnswer,
     StatusQuery,
 )
+from gristmill.wire.processors import OfferedProcessor, ProcessorOffer
 
 CLAIM_MARGIN_SECONDS = 10
 

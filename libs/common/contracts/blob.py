@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field
 
-from common.contracts import Timestamp, Wire
+from gristmill.wire.base import Timestamp, Wire
 
 LABELS_HEADER = "Blob-Labels"
 

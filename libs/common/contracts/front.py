@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from common.contracts import Wire
 from common.contracts.job import RunStatus
+from gristmill.wire.base import Wire
 
 
 class Report(Wire):

@@ -1,28 +1,19 @@
 """What job says and hears. A run is job's side of a job, and has the same id."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from common import versions
-from common.contracts import Timestamp, Wire
+from gristmill.wire.base import Timestamp, Wire
+from gristmill.wire.processors import Encoding, OfferedProcessor, ProcessorOffer, Wanted
 
 MAX_IDS = 1_000
 MAX_DEADLINE_SECONDS = 366 * 86_400
 Name = Annotated[str, Field(min_length=1, max_length=128)]
-Wanted = Annotated[str, Field(pattern=versions.PATTERN, max_length=128)]
-"""What a run asks for: a processor's name, which may pin a version; see `common.versions`."""
 Detail = Annotated[str, Field(max_length=2_000)]
-ProcessorName = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,63}$")]
-ProcessorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-Summary = Annotated[str, Field(max_length=500)]
-MediaTypes = Annotated[list[str], Field(min_length=1, max_length=100)]
-"""What a processor takes: `image/png`, `image/*`, `*/*`."""
 Traceparent = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{2}(-[0-9a-f]+){3}$")]
 """The trace that a run is a part of (W3C Trace Context); see `common.telemetry`."""
-Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
-"""How a file came compressed: an HTTP content coding, or one more of the kind. It is kept so, and decoded when read."""
 
 
 class RunState(StrEnum):
@@ -194,54 +185,10 @@ class Release(Wire):
     fence: int
 
 
-class OfferedLimits(Wire):
-    """The most that one run of a processor may use, where its author says so: see `gristmill.Limits`."""
-
-    memory_bytes: int | None = Field(None, ge=1)
-    cpu_seconds: int | None = Field(None, ge=1)
-    wall_seconds: float | None = Field(None, gt=0)
-    output_bytes: int | None = Field(None, ge=1)
-    max_input_bytes: int | None = Field(None, ge=1)
-
-
-class ProcessorOffer(Wire):
-    """What a processor can run; `params` is the JSON Schema (2020-12) of its parameters."""
-
-    name: ProcessorName
-    version: ProcessorVersion
-    summary: Summary
-    media_types: MediaTypes
-    params: dict[str, Any]
-    limits: OfferedLimits = Field(default_factory=OfferedLimits)
-
-
 class Offers(Wire):
     """`POST /processor`: a processor says what it runs, at its start and every 30 s."""
 
     offers: list[ProcessorOffer] = Field(min_length=1, max_length=256)
-
-
-class OfferedVersion(Wire):
-    """A version of a processor that was offered; `live` says whether one has renewed its offer lately."""
-
-    version: str
-    summary: str
-    media_types: list[str]
-    params: dict[str, Any]
-    limits: OfferedLimits = Field(default_factory=OfferedLimits)
-    live: bool
-    last_seen_at: Timestamp
-
-
-class OfferedProcessor(ProcessorOffer):
-    """A name that job keeps, described by its highest version, of the live ones if there are any.
-
-    `versions` has them all, the highest first, each with its own description: a run that pins a version goes by that.
-    """
-
-    live: bool
-    last_seen_at: Timestamp
-    versions: list[OfferedVersion] = Field(default_factory=list)
 
 
 class OfferList(Wire):

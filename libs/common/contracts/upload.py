@@ -4,12 +4,11 @@ Front keeps the facts of each upload and says them again with every question, th
 database on any store (docs/decisions/0011-uploads.md).
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from common.contracts import Timestamp, Wire
+from gristmill.wire.base import Timestamp, Wire, without_gaps
 
 MAX_UPLOADS = 1_000
 MAX_PARTS = 10_000
@@ -92,20 +91,6 @@ class UploadPlans(Wire):
     """One plan for each upload, in the order of the request."""
 
     items: list[UploadPlan]
-
-
-class _Numbered(Protocol):
-    number: int
-
-
-Parts = TypeVar("Parts", bound=Sequence[_Numbered])
-
-
-def without_gaps(parts: Parts) -> Parts:
-    """For pydantic: the parts as they are. Raises `ValueError` unless they are sorted, from 1, without a gap."""
-    if any(part.number != number for number, part in enumerate(parts, 1)):
-        raise ValueError("parts are sorted by their numbers, which begin at 1 and have no gap")
-    return parts
 
 
 class CompletedPart(Wire):

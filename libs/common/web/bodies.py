@@ -11,9 +11,9 @@ from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from common.contracts import Wire
 from common.errors import Malformed, TooLarge, UnsupportedMediaType
 from common.web.problems import invalid
+from gristmill.wire.base import Wire
 
 JSON = "application/json"
 # What is longer is parsed in a thread.

@@ -16,11 +16,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from common.auth import ServiceTokenVerifier
-from common.contracts import Wire
 from common.errors import Forbidden, TooLarge
 from common.web.access import Callers
-from common.web.observing import ROUTE
+from common.web.middleware.observing import ROUTE
 from common.web.problems import invalid, problem_of, render
+from gristmill.wire.base import Wire
 
 MAX_BODY_BYTES = 16 * 2**20
 

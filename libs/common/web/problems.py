@@ -20,7 +20,7 @@ from common.errors import (
     all_problems,
 )
 from common.logging import get_logger
-from common.mongo import is_unavailable
+from common.mongo.client import is_unavailable
 
 MEDIA_TYPE = "application/problem+json"
 

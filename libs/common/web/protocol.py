@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from common.errors import Malformed
-from common.web.linger import LINGER_SECONDS
+from common.web.middleware.linger import LINGER_SECONDS
 
 HEADER_SECONDS = 10.0
 # What is written at a time has to be taken in this time; the largest of these pieces has half a MiB.

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 from common.logging import get_logger
 from common.loops import stop
 from common.settings import MAX_REQUESTS, AccessLog
-from common.web.observing import Observing
+from common.web.middleware.observing import Observing
+from common.web.middleware.shedding import LoadShedding
 from common.web.protocol import HEADER_SECONDS, TAKE_SECONDS, HttpProtocol
-from common.web.shedding import LoadShedding
 
 log = get_logger()
 

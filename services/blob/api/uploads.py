@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from common.contracts import Wire
 from common.contracts.upload import CompleteUpload, PlanUploads, UploadPlans, UploadStatusAnswer, UploadStatusQuery
 from common.web.access import callers
 from common.web.bodies import json_body
+from gristmill.wire.base import Wire
 from services.blob import use_cases
 from services.blob.domain import ids
 from services.blob.ports import UploadStore

@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from common.contracts.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
 from common.contracts.upload import MAX_PARTS, CompletedPart
-from services.front.api import docs
+from gristmill.wire.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
 from services.front.api.access import TokenOwner
 from services.front.api.bodies import held_json
 from services.front.api.cursors import MAX_CHARACTERS, TheCursors
 from services.front.api.idempotency import Keys, key_fields
 from services.front.api.jobs import Create, checked_id
+from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
 from services.front.domain.job import Owner
 from services.front.domain.listing import Position

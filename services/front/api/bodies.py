@@ -9,10 +9,10 @@ from typing import TypeVar
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 
-from common.contracts import Wire
 from common.errors import Invalid, Malformed, TooLarge
 from common.web import bodies
 from common.web.problems import pointer
+from gristmill.wire.base import Wire
 from services.front.use_cases.create import CreateJob
 from services.front.use_cases.idempotency import Turn
 

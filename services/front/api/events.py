@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
-from common.contracts.public import BatchEnded
-from services.front.api import docs
+from gristmill.wire.public import BatchEnded
 from services.front.api.access import TokenOwner
 from services.front.api.jobs import checked_id
+from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, status_view
 from services.front.use_cases.read import Seen
 from services.front.use_cases.watch import Watch

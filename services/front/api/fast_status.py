@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.ids import is_job_id
-from common.web.observing import ROUTE
+from common.web.middleware.observing import ROUTE
 from common.web.problems import MEDIA_TYPE, problem_of
 from services.front.api.views import PREFIX, status_view
 from services.front.domain.job import Job

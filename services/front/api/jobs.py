@@ -7,7 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from structlog.contextvars import bind_contextvars
 
-from common.contracts.public import (
+from common.errors import NotFound, TooLarge, UnsupportedMediaType
+from common.ids import is_job_id
+from common.web import bodies as common_bodies
+from gristmill.wire.public import (
     PROCESSOR,
     DeadlineText,
     JobCreated,
@@ -16,13 +19,11 @@ from common.contracts.public import (
     JobView,
     RetentionText,
 )
-from common.errors import NotFound, TooLarge, UnsupportedMediaType
-from common.ids import is_job_id
-from common.web import bodies as common_bodies
-from services.front.api import bodies, docs
+from services.front.api import bodies
 from services.front.api.access import TokenOwner
 from services.front.api.headers import sha256_digest, wait_seconds
 from services.front.api.idempotency import Keys, key_fields
+from services.front.api.openapi import document as docs
 from services.front.api.output import OutputResponse
 from services.front.api.views import PREFIX, job_href, job_view, status_view
 from services.front.domain import media

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
-from common.contracts.public import JobList, JobStatus
 from common.errors import Invalid
-from services.front.api import docs
+from gristmill.wire.public import JobList, JobStatus
 from services.front.api.access import TokenOwner
 from services.front.api.cursors import MAX_CHARACTERS, TheCursors
+from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, job_view
 from services.front.domain.job import Status
 from services.front.domain.listing import Filters

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from common.contracts.public import ProcessorList, ServerLimits
-from services.front.api import docs
+from gristmill.wire.public import ProcessorList, ServerLimits
 from services.front.api.access import token_owner
+from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, processor_view
 from services.front.domain.limits import Limits
 from services.front.use_cases.catalogue import Catalogue

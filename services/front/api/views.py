@@ -3,8 +3,11 @@
 from typing import Any
 from urllib.parse import quote
 
-from common.contracts.job import OfferedProcessor
-from common.contracts.public import (
+from common.contracts.upload import UploadPlan
+from common.errors import TYPE_PREFIX
+from common.failures import FAILURES
+from gristmill.wire.processors import OfferedProcessor
+from gristmill.wire.public import (
     MAX_BATCH_FILES,
     BatchItem,
     BatchView,
@@ -18,9 +21,6 @@ from common.contracts.public import (
     StateView,
     UploadView,
 )
-from common.contracts.upload import UploadPlan
-from common.errors import TYPE_PREFIX
-from common.failures import FAILURES
 from services.front.domain.job import JobError
 from services.front.domain.limits import Limits
 from services.front.use_cases.batch import BatchSeen

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from common.contracts.job import Encoding
 from common.errors import NotFound
+from gristmill.wire.processors import Encoding
 from services.front.domain.retention import DEFAULT, Retention
 
 VERIFYING = "VERIFYING"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import get_args
 
-from common.contracts.job import Encoding
 from common.errors import UnsupportedMediaType
+from gristmill.wire.processors import Encoding
 
 SNIFFED_BYTES = 4096
 OCTET_STREAM = "application/octet-stream"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from common import telemetry
-from common.contracts.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
 from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
 from common.ids import input_blob_id, is_job_id, new_id
+from gristmill.wire.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from services.front.domain import media, names
 from services.front.domain.batch import Batch, NewBatch, upload_seconds
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status

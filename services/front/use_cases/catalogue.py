@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common import versions
-from common.contracts.job import OfferedProcessor, OfferedVersion
 from common.errors import Invalid, Problem, Unavailable
 from common.logging import get_logger
+from gristmill.wire import versions
+from gristmill.wire.processors import OfferedProcessor, OfferedVersion
 from services.front.domain.params import ParameterSchema
 from services.front.ports import OfferStore, Runs
 

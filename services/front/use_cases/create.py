@@ -10,12 +10,12 @@ from typing import Any
 
 from common import telemetry
 from common.contracts.blob import BlobLabels
-from common.contracts.job import Encoding
-from common.contracts.public import JobRequest
 from common.crash import crash_at
 from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
 from common.ids import input_blob_id
 from common.logging import get_logger
+from gristmill.wire.processors import Encoding
+from gristmill.wire.public import JobRequest
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
 from services.front.domain.retention import Retention

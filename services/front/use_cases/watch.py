@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import asynccontextmanager, contextmanager
 
 from common.contracts.job import MAX_IDS, RunStatus
-from common.contracts.public import MAX_BATCH_FILES
 from common.errors import NotFound, Problem, TooManyRequests, Unavailable
 from common.logging import get_logger
+from gristmill.wire.public import MAX_BATCH_FILES
 from services.front.domain.job import Job, Owner
 from services.front.domain.revision import NOTHING, Revision, event_id, revision, together
 from services.front.ports import JobStore, Runs

@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from common.contracts import Wire
 from common.contracts.job import (
     ClaimAnswer,
     ClaimRequest,
@@ -20,6 +19,7 @@ from common.contracts.job import (
 )
 from common.web.access import callers
 from common.web.calls import Call, Heard
+from gristmill.wire.base import Wire
 from services.job.api.presence import while_present
 from services.job.use_cases.offers import Offering
 from services.job.use_cases.queue import Queue

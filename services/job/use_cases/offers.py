@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 
-from common import versions
-from common.contracts.job import OfferedProcessor, ProcessorOffer
+from gristmill.wire import versions
+from gristmill.wire.processors import OfferedProcessor, ProcessorOffer
 from services.job.ports import OfferStore
 
 FRESH_SECONDS = 2.0
@@ -30,7 +30,7 @@ class Offering:
         return await self._store.offered(self._live_seconds, self._kept_seconds)
 
     async def live(self) -> Collection[str]:
-        """All that a run may want and be taken now, pinned or not: `common.versions`. Up to two seconds old."""
+        """All that a run may want and be taken now, pinned or not: `gristmill.wire.versions`. Up to two seconds old."""
         async with self._looking:
             if time.monotonic() - self._looked_at > FRESH_SECONDS:
                 looked_at = time.monotonic()

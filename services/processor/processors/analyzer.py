@@ -22,8 +22,8 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 from pydantic import Field, field_validator
 
-from common.contracts.job import ProcessorName, Summary
 from gristmill import Context, InputFile, InvalidInput, Output, Unavailable
+from gristmill.wire.processors import ProcessorName, Summary
 from services.processor.processors.configured import (
     AnyParams,
     Configuration,

@@ -20,8 +20,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from common.contracts.job import Name, ProcessorName, Summary
+from common.contracts.job import Name
 from gristmill import Context, InputFile, InvalidInput, Output, Unavailable
+from gristmill.wire.processors import ProcessorName, Summary
 from services.processor.processors.configured import AnyParams, Configuration, Configured, media_type_of, sentence
 
 MAX_OUTPUTS = 1000

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, RootModel, field_validator
 
-from common.contracts import Wire
-from common.contracts.job import MediaTypes, OfferedLimits, ProcessorName, ProcessorVersion, Summary
 from common.json_schema import compiled
 from gristmill import Limits, Processor
+from gristmill.wire.base import Wire
+from gristmill.wire.processors import MediaTypes, OfferedLimits, ProcessorName, ProcessorVersion, Summary
 
 OCTET_STREAM = "application/octet-stream"
 MAX_SENTENCE = 300

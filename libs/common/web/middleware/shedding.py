@@ -1,0 +1,36 @@
+"""Load shedding: of more requests than a process can work on at once, those on top are refused while that is cheap."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.errors import Unavailable
+from common.web.middleware.linger import LingeringClose
+from common.web.problems import render
+
+# A process that is overloaded is well; to kill it for that would be worse.
+HEALTH = ("/livez", "/readyz")
+
+
+class LoadShedding:
+    """ASGI middleware that works on `most` requests at once, and answers 503 with `Retry-After` to the others.
+
+    Requests whose path ends with one of `held` are let through and not counted: they wait more than they work, and have
+    limits of their own.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, held: tuple[str, ...] = ()) -> None:
+        self._app = app
+        self._free = most
+        self._let_through = HEALTH + held
+        self._refuse = LingeringClose(render(Unavailable("There is too much to do already.")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].endswith(self._let_through):
+            return await self._app(scope, receive, send)
+        if self._free < 1:
+            # What is refused isn't counted, or refusals that linger would keep out what could be done.
+            return await self._refuse(scope, receive, send)
+        self._free -= 1
+        try:
+            return await self._app(scope, receive, send)
+        finally:
+            self._free += 1

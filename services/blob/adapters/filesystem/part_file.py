@@ -1,0 +1,85 @@
+"""One part on its way into its place in an upload's file, and the record that it has arrived. Raises `OSError`."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.errors import Conflict, NotFound
+from services.blob.adapters.filesystem.folder import Folder
+from services.blob.domain.uploads import Part
+
+# A record is the SHA-256 of the part, in hex, and a line end; one that a crash cut short isn't as long.
+RECORD_BYTES = 65
+
+
+class PartFile:
+    """Nobody else writes this part, and nobody verifies the file, until `finish` or `close`."""
+
+    def __init__(self, folder: Folder, upload: Path, place: Part) -> None:
+        """Raises `Conflict` when the upload is being verified or has been, or the part is being sent already."""
+        self._folder = folder
+        self._upload = upload
+        self._path = upload / f"{place.number:05}"
+        with contextlib.ExitStack() as stack:
+            data = stack.enter_context(lock(upload / "data", fcntl.LOCK_SH))
+            if data is None or os.fstat(data).st_nlink != 1:
+                raise Conflict("Everything has arrived, and is being checked.", headers={"Retry-After": "1"})
+            record = stack.enter_context(lock(self._path, fcntl.LOCK_EX, os.O_CREAT))
+            if record is None:
+                raise Conflict("This part is being sent already.", headers={"Retry-After": "1"})
+            if os.fstat(record).st_size:
+                # Its bytes are about to change, so it must not count before they have changed to the end.
+                os.ftruncate(record, 0)
+                folder.disk.fsync(record)
+            os.lseek(data, place.offset, os.SEEK_SET)
+            self._data, self._record = data, record
+            self._locks = stack.pop_all()
+
+    def write(self, chunk: bytes) -> None:
+        self._folder.write(self._data, chunk)
+
+    def finish(self, sha256: str) -> None:
+        """Let the part count, once its bytes are on disk. Closes it, whatever happens.
+
+        Raises `NotFound` when the upload was aborted meanwhile.
+        """
+        with self._locks:
+            self._folder.disk.fsync(self._data)
+            self._folder.write(self._record, f"{sha256}\n".encode())
+            self._folder.disk.fsync(self._record)
+            try:
+                self._folder.sync(self._upload)
+                there = os.path.samestat(os.fstat(self._record), self._path.stat())
+            except FileNotFoundError:
+                there = False
+            if not there:
+                raise NotFound("The upload was given up.")
+
+    def close(self) -> None:
+        self._locks.close()
+
+
+def is_arrived(record: os.DirEntry[str]) -> bool:
+    try:
+        return record.stat(follow_symlinks=False).st_size == RECORD_BYTES
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def lock(path: Path, kind: int, flags: int = 0) -> Iterator[int | None]:
+    """The open file under a lock (`flock`, so the kernel lets go of it when the process dies); None when another
+    has it, or the file has lost this name meanwhile. Raises `FileNotFoundError`.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield fd if os.path.samestat(os.fstat(fd), path.stat()) else None
+    finally:
+        os.close(fd)

@@ -1,0 +1,54 @@
+"""One change stream for a whole process tells all who wait for a job's end, or watch it, however many they are."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pymongo.asynchronous.collection import AsyncCollection
+
+from common.mongo.client import Document, changes
+from services.front.domain.job import FINAL
+
+_FIELDS = "updateDescription.updatedFields"
+_TOLD = ("status", "phase", "cancelDueAt", "deletedAt")
+_PIPELINE: list[Document] = [
+    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in _TOLD]}},
+    {"$project": {"documentKey": 1, f"{_FIELDS}.status": 1}},
+]
+_FINAL = {status.value for status in FINAL}
+
+
+class MongoChanges:
+    """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
+
+    `hint` hears of every change of a job's state or phase, and of its being deleted, a listener of its end alone.
+    """
+
+    def __init__(self, jobs: AsyncCollection[Document]) -> None:
+        self._jobs = jobs
+        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self.hint: Callable[[str], None] = lambda _: None
+
+    @contextmanager
+    def listening(self, job_id: str) -> Iterator[asyncio.Event]:
+        ended = asyncio.Event()
+        listeners = self._listeners.setdefault(job_id, set())
+        listeners.add(ended)
+        try:
+            yield ended
+        finally:
+            listeners.discard(ended)
+            if not listeners:
+                self._listeners.pop(job_id, None)
+
+    def wake(self, job_id: str) -> None:
+        for ended in self._listeners.get(job_id, ()):
+            ended.set()
+
+    async def follow(self) -> None:
+        """Follow the stream until it breaks."""
+        async for change in changes(self._jobs, _PIPELINE):
+            job_id = change["documentKey"]["_id"]
+            self.hint(job_id)
+            if change.get("updateDescription", {}).get("updatedFields", {}).get("status") in _FINAL:
+                self.wake(job_id)

@@ -1,0 +1,322 @@
+"""What a client can do to a connection: too much, too little, too slowly. Each over a real socket, byte by byte."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from common.ids import new_id
+from tests.support.platform import Platform, open_platform, token
+from tests.support.serving import serving
+
+MIB = 1024 * 1024
+KINDS = {
+    "raw": ("/api/v1/job?processor=checksum", "text/plain", b"some"),
+    "json": ("/api/v1/job", "application/json", b'{"content": "AAAA'),
+    "batch": ("/api/v1/batch", "application/json", b'{"processor": "checksum", "name": "AAAA'),
+    "form": (
+        "/api/v1/job",
+        "multipart/form-data; boundary=b",
+        b'--b\r\nContent-Disposition: form-data; name="processor"\r\n\r\nchecksum\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: text/plain\r\n\r\nsome',
+    ),
+}
+
+# Where it is another than the input's.
+LIMITS_MIB = {"batch": 8}
+
+
+class Watched:
+    """Front, and the requests that it has done with, however they ended."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.ended: asyncio.Queue[str] = asyncio.Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.ended.put_nowait(scope["method"])
+
+
+@pytest.fixture(scope="module")
+async def running(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    folder = Path(tmp_path_factory.mktemp("bad-wire"))
+    async with open_platform(
+        mongodb_uri, folder.name, folder, max_input_bytes=2 * MIB, max_json_bytes=MIB, stall_seconds=1
+    ) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+async def front(running: Platform) -> Watched:
+    return Watched(running.front)
+
+
+@pytest.fixture(scope="module")
+async def address(front: Watched) -> AsyncIterator[str]:
+    async with serving(front, header_seconds=1) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+async def nothing_kept(running: Platform) -> AsyncIterator[None]:
+    yield
+    assert (await running.blob.list()).items == []
+    assert await running.core.jobs.jobs.count_documents({}) == 0
+    assert await running.core.inline.inline.count_documents({}) == 0
+
+
+class Wire:
+    """A connection to front."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, address: str) -> "Wire":
+        parts = urlsplit(address)
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def post(self, kind: str, *headers: str) -> None:
+        """The headers of a `POST /job` of that kind, and the beginning of its body."""
+        path, content_type, beginning = KINDS[kind]
+        fields = [f"Authorization: Bearer {token()}", f"Content-Type: {content_type}", "Host: front", *headers]
+        if "Transfer-Encoding: chunked" in headers:
+            beginning = chunk(beginning)
+        await self.send(f"POST {path} HTTP/1.1\r\n".encode() + "\r\n".join(fields).encode() + b"\r\n\r\n" + beginning)
+
+    async def refusal(self) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """The answer: a problem document, after which the connection is closed."""
+        async with asyncio.timeout(20):
+            answer = await self.reader.read()
+        self.writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status, *fields = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, value in (field.split(":", 1) for field in fields)}
+        assert headers["content-type"] == "application/problem+json"
+        assert headers["connection"] == "close"
+        return int(status.split()[1]), headers, json.loads(body)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def test_a_declared_size_over_the_limit_is_refused_before_the_body_is_read(address: str) -> None:
+    async def refused(kind: str) -> None:
+        wire = await Wire.open(address)
+        await wire.post(kind, f"Content-Length: {10 * 1024 * MIB}")
+        status, _, problem = await wire.refusal()
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+
+    await asyncio.gather(refused("raw"), refused("json"), refused("batch"))
+
+
+async def test_who_is_not_known_is_refused_before_the_body_is_read(address: str) -> None:
+    for path in ("/api/v1/job", "/api/v1/batch", f"/api/v1/job/{new_id()}/upload/complete"):
+        wire = await Wire.open(address)
+        fields = ("Host: front", "Content-Type: application/json", "Content-Length: 5000")
+        await wire.send("\r\n".join((f"POST {path} HTTP/1.1", *fields, "", "")).encode())
+        async with asyncio.timeout(20):
+            assert (await wire.reader.readuntil(b"\r\n")).split()[1] == b"401"
+        wire.writer.close()
+
+
+async def test_a_stream_that_passes_the_limit_is_refused_there_and_closed(address: str) -> None:
+    async def refused(kind: str) -> None:
+        wire = await Wire.open(address)
+        await wire.post(kind, "Transfer-Encoding: chunked")
+        for _ in range(8 * LIMITS_MIB.get(kind, 2) + 8):
+            await wire.send(chunk(b"A" * (MIB // 8)))
+        status, _, problem = await wire.refusal()  # though the body hasn't come to its end
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+
+    await asyncio.gather(*map(refused, KINDS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("header", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
+async def test_a_body_shorter_than_declared_makes_no_job(address: str, front: Watched, kind: str, header: str) -> None:
+    while not front.ended.empty():
+        front.ended.get_nowait()
+    wire = await Wire.open(address)
+    await wire.post(kind, header)
+    wire.writer.close()
+    assert await asyncio.wait_for(front.ended.get(), 20) == "POST"
+
+
+async def beside(address: str, waiting: Callable[[], Awaitable[Any]]) -> Any:
+    """What is waited for, while other clients go on being answered."""
+    task = asyncio.ensure_future(waiting())
+    answered = 0
+    async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {token()}"}) as other:
+        while not task.done():
+            assert (await other.get("/api/v1/processor")).status_code == 200
+            answered += 1
+    assert answered > 1
+    return await task
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_slow_body_is_closed_and_others_do_not_notice(address: str, kind: str) -> None:
+    wires = [await Wire.open(address) for _ in range(20)]
+    for wire in wires:
+        await wire.post(kind, "Content-Length: 5000")
+    for status, _, problem in await beside(address, lambda: asyncio.gather(*(wire.refusal() for wire in wires))):
+        assert (status, problem["type"], problem["detail"]) == (400, "/problems/malformed", "The body stalled.")
+
+
+@pytest.mark.parametrize("beginning", [b"", b"POST /api/v1/job HT", b"GET /livez HTTP/1.1\r\nX: y\r\nX-Slow: "])
+async def test_slow_headers_are_closed_and_others_do_not_notice(address: str, beginning: bytes) -> None:
+    wires = [await Wire.open(address) for _ in range(20)]
+    for wire in wires:
+        await wire.send(beginning)
+    answers = await beside(address, lambda: asyncio.gather(*(wire.reader.read() for wire in wires)))
+    assert answers == [b""] * 20
+    for wire in wires:
+        wire.writer.close()
+
+
+async def test_dripping_headers_gain_no_time(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\nX: ")
+
+    async def drip() -> None:
+        while not wire.reader.at_eof():
+            await wire.send(b"x")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    assert await asyncio.wait_for(wire.reader.read(), 20) == b""
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+    wire.writer.close()
+
+
+async def test_a_dripping_body_gains_no_time(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.post("raw", "Content-Length: 5000")
+
+    async def drip() -> None:
+        while not wire.reader.at_eof():
+            await wire.send(b"x")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    status, _, problem = await wire.refusal()
+    assert (status, problem["detail"]) == (400, "The body stalled.")
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_slow_headers_of_a_later_request_are_closed(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\nGET /livez HTTP/1.1\r\nX: ")
+    answer = await asyncio.wait_for(wire.reader.read(), 20)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1") == 1
+    wire.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\n", b"\r\n", id="empty-line"),
+        pytest.param(b"POST /livez HTTP/1.1\r\nHost: front\r\nContent-Length: 50\r\n\r\n", b"x", id="late-body"),
+    ],
+)
+async def test_what_comes_after_an_answer_and_begins_no_request_is_closed(
+    address: str, request_: bytes, after: bytes
+) -> None:
+    wire = await Wire.open(address)
+    await wire.send(request_)
+    assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 ")
+    await wire.send(after)
+    async with asyncio.timeout(20):
+        while await wire.reader.read(4096):
+            pass
+    wire.writer.close()
+
+
+async def test_trailers_are_dropped_however_many_they_are() -> None:
+    known: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        known.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as url:
+        wire = await Wire.open(url)
+        await wire.send(b"POST / HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n")
+        await wire.send(b"X: " + b"x" * 1000 + b"\r\n")
+        await wire.send(b"X: y\r\n" * 1000 + b"\r\n")
+        assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
+        wire.writer.close()
+    assert known == [(b"host", b"front"), (b"transfer-encoding", b"chunked")]
+
+
+async def test_endless_headers_are_too_large(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\nX: ")
+    for _ in range(200):
+        if wire.reader.at_eof() or wire.writer.is_closing():
+            break
+        wire.writer.write(b"x" * 4096)
+        await asyncio.sleep(0)
+    status, _, problem = await wire.refusal()
+    assert (status, problem["status"]) == (431, 431)
+
+
+NO_HTTP = [
+    b"nonsense\r\n\r\n",
+    b"GET /livez\xc3\xbc HTTP/1.1\r\nHost: front\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: front\r\nContent-Length: x\r\n\r\n",
+    b"POST /api/v1/job HTTP/1.1\r\nHost: front\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    b"POST /api/v1/job HTTP/1.1\r\nHost: front\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+    b"POST /api/v1/job HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: front\r\nX: a\x00b\r\n\r\n",
+]
+
+
+async def test_what_is_no_http_is_malformed(address: str) -> None:
+    async def refused(request: bytes) -> None:
+        wire = await Wire.open(address)
+        await wire.send(request)
+        status, _, problem = await wire.refusal()
+        assert (status, problem["type"]) == (400, "/problems/malformed")
+
+    await asyncio.gather(*map(refused, NO_HTTP))
+
+
+async def test_a_body_that_is_no_http_makes_no_job(address: str, front: Watched) -> None:
+    while not front.ended.empty():
+        front.ended.get_nowait()
+    wire = await Wire.open(address)
+    await wire.post("raw", "Transfer-Encoding: chunked")
+    await wire.send(b"zz\r\n")
+    status, _, problem = await wire.refusal()
+    assert (status, problem["type"]) == (400, "/problems/malformed")
+    assert await asyncio.wait_for(front.ended.get(), 20) == "POST"
+
+
+async def test_a_token_over_8_kb_is_refused_on_the_wire(address: str) -> None:
+    bearer = base64.urlsafe_b64encode(b"x" * 9000).decode()
+    async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {bearer}"}) as client:
+        assert (await client.get("/api/v1/processor")).status_code == 401

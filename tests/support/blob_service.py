@@ -1,0 +1,56 @@
+"""blob as it ships, on a loopback port and a folder of the test's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.web.serve import Readiness
+from deploy.local.mongod import free_port
+from services.blob.app import open_app
+from services.blob.settings import Settings
+from tests.fakes.keys import upload_key_file, verifier
+from tests.support.serving import serving
+
+ORIGIN = "https://pages.example"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Where it listens, and the folder that it keeps things in."""
+
+    url: str
+    data: Path
+    readiness: Readiness
+
+    def staging(self) -> list[Path]:
+        return list((self.data / "staging").iterdir())
+
+    def file(self, blob_id: str) -> Path:
+        (path,) = self.data.glob(f"blobs/*/{blob_id}")
+        return path
+
+    async def staged(self, count: int) -> None:
+        """Wait until so many uploads are under way."""
+        async with asyncio.timeout(10):
+            while len(self.staging()) != count:  # noqa: ASYNC110 - a server gives no event for what it has seen
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running_blob(data: Path, *, max_blob_bytes: int = 2**30, stall_seconds: float = 60) -> AsyncIterator[Blob]:
+    port = free_port()
+    settings = Settings(
+        data_dir=data,
+        callers_dir=data,
+        upload_key_file=upload_key_file(data),
+        public_url=f"http://127.0.0.1:{port}",
+        upload_origins=[ORIGIN],
+        max_blob_bytes=max_blob_bytes,
+        min_free_bytes=0,
+        stall_seconds=stall_seconds,
+    )
+    readiness = Readiness()
+    async with open_app(settings, readiness, verifier=verifier("blob")) as app, serving(app, port=port) as url:
+        yield Blob(url, data, readiness)
