@@ -19,6 +19,7 @@ from common.loops import repeat, until_done
 from common.mongo.client import Client, opened
 from common.retries import RetryBudget
 from common.web import health, metrics, problems
+from common.web.fast import FastRoutes
 from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from gristmill.wire.public import MAX_BATCH_FILES, ServerLimits
@@ -32,11 +33,13 @@ from services.front.adapters.mongodb.listing import MongoListingStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, events, internal, jobs, listing, processors
+from services.front.api.bodies import Bodies, BodyBudget
 from services.front.api.cursors import Cursors
-from services.front.api.fast_status import FastStatus
+from services.front.api.deps import Dependencies
 from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.api.openapi import document as docs
 from services.front.api.openapi import problem_pages
+from services.front.api.status import Status
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
 from services.front.domain.rate import RatePolicy
@@ -179,8 +182,6 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             later,
             terms=terms,
             full_tenants=core.advance.full_tenants,
-            max_json_bytes=settings.max_json_bytes,
-            max_held_bytes=settings.max_held_bytes,
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
@@ -221,26 +222,28 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             await core.mongodb.admin.command("ping")
 
         public = public_app(readiness, check)
-        public.state.tokens = limited
-        public.state.stall_seconds = settings.stall_seconds
-        public.state.create = create
-        public.state.read = read
-        public.state.cancel = CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
-        public.state.delete = DeleteJob(core.jobs, core.advance, again_seconds=settings.lease_seconds)
-        public.state.list_jobs = ListJobs(owned)
-        public.state.cursors = Cursors.from_file(settings.key_file)
-        public.state.batches = announce
-        public.state.idempotency = Idempotency(
-            keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
+        public.state.dependencies = Dependencies(
+            tokens=limited,
+            bodies=Bodies(settings.stall_seconds, settings.max_json_bytes, BodyBudget(settings.max_held_bytes)),
+            idempotency=Idempotency(
+                keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
+            ),
+            create=create,
+            read=read,
+            cancel=CancelJob(core.jobs, core.advance, again_seconds=settings.lease_seconds),
+            delete=DeleteJob(core.jobs, core.advance, again_seconds=settings.lease_seconds),
+            list_jobs=ListJobs(owned),
+            cursors=Cursors.from_file(settings.key_file),
+            batches=announce,
+            uploads=core.uploads,
+            blobs=core.blobs,
+            watching=watching,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            stream_seconds=settings.stream_seconds,
+            catalogue=catalogue,
+            limits=terms.limits,
+            server_limits=server_limits(settings),
         )
-        public.state.uploads = core.uploads
-        public.state.blobs = core.blobs
-        public.state.watching = watching
-        public.state.heartbeat_seconds = settings.heartbeat_seconds
-        public.state.stream_seconds = settings.stream_seconds
-        public.state.catalogue = catalogue
-        public.state.limits = terms.limits
-        public.state.server_limits = server_limits(settings)
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
@@ -261,7 +264,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", keys.create_indexes),
         ):
             try:
-                yield FastStatus(public, limited, read), internal_app
+                yield FastRoutes(public, [Status(limited, read).route()]), internal_app
             finally:
                 await later.drain()
 

@@ -12,7 +12,7 @@ from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
 from common.mongo.client import Client, opened
 from common.web import health, problems
-from common.web.calls import Ahead
+from common.web.fast import FastRoutes, add_calls
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb.database import JobDatabase
 from services.job.api import metrics, routes
@@ -34,7 +34,7 @@ async def open_app(
     mongodb: Client | None = None,
     front: FrontReports | None = None,
     verifier: ServiceTokenVerifier | None = None,
-) -> AsyncIterator[Ahead]:
+) -> AsyncIterator[FastRoutes]:
     """The application, with its loops running; tests hand in what they want to see from outside."""
     async with AsyncExitStack() as stack:
         if mongodb is None:
@@ -66,7 +66,7 @@ async def open_app(
         health.install(app, readiness, database.check)
         app.include_router(routes.router(queue, offering))
         app.include_router(metrics.router(database.depths))
-        with_calls = Ahead(app, routes.calls(queue, offering))
+        with_calls = add_calls(app, routes.calls(queue, offering))
 
         await stack.enter_async_context(
             background(

@@ -3,15 +3,14 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import FastAPI
 
 from common.ids import new_id
 from common.mongo.client import Client
+from common.web.fast import FastRoutes
 from common.web.serve import Readiness
 from services.blob import app as blob
 from services.blob.settings import Settings as BlobSettings
 from services.front import app as front
-from services.front.api.fast_status import FastStatus
 from services.front.settings import Settings as FrontSettings
 from services.job import app as job
 from services.job.settings import Settings as JobSettings
@@ -57,13 +56,12 @@ async def applications(
         blob.open_app(blob_settings, Readiness()) as blob_app,
         job.open_app(job_settings, Readiness(), mongodb=mongodb, front=DeafFront()) as job_app,
     ):
-        assert isinstance(public, FastStatus)
-        assert isinstance(public._app, FastAPI)
+        assert isinstance(public, FastRoutes)
         opened = [
-            Application("front", public, public._app),
+            Application("front", public, public.app),
             Application("front-internal", internal, internal),
             Application("blob", blob_app, blob_app),
-            Application("job", job_app, job_app._app),
+            Application("job", job_app, job_app.app),
         ]
         for application in opened:
             if application.name != "front-internal":

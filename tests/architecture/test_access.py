@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
 from common.web.access import Callers, callers, public
-from common.web.calls import Call
+from common.web.fast import FastRoute
 from services.blob.api.access import SignedUrl
 from services.front.api.access import token_owner
 from tests.fakes.keys import CALLERS, signer
@@ -39,7 +39,7 @@ class Route:
 def routes_of(app: FastAPI) -> Iterator[Route]:
     for route in iter_route_contexts(app.routes):
         endpoint = getattr(route, "endpoint", None)
-        found = [endpoint.policy] if isinstance(endpoint, Call) else policies_of(getattr(route, "dependant", None))
+        found = [endpoint.policy] if isinstance(endpoint, FastRoute) else policies_of(getattr(route, "dependant", None))
         policies = tuple(found)
         for method in sorted(getattr(route, "methods", None) or {"GET"}):
             yield Route(method, route.path or "", policies)

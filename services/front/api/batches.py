@@ -2,44 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from common.contracts.upload import MAX_PARTS, CompletedPart
 from gristmill.wire.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
 from services.front.api.access import TokenOwner
-from services.front.api.bodies import held_json
-from services.front.api.cursors import MAX_CHARACTERS, TheCursors
-from services.front.api.idempotency import Keys, key_fields
-from services.front.api.jobs import Create, checked_id
+from services.front.api.deps import BatchId, Cursor, Deps, JobId, PageSize
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
-from services.front.domain.job import Owner
 from services.front.domain.listing import Position
-from services.front.use_cases.batch import Batches, BatchSeen
-from services.front.use_cases.idempotency import Turn
 from services.front.use_cases.read import Seen
-from services.front.use_cases.upload import Uploads
 
-MAX_PAGE = 200
 # A thousand files with the longest names, or the entity tags of ten thousand parts, and as much again.
 MAX_JSON_BYTES = 8 * 1024 * 1024
 
 router = APIRouter(prefix=PREFIX, tags=["batch"])
-
-
-async def _batches(request: Request) -> Batches:
-    batches: Batches = request.app.state.batches
-    return batches
-
-
-async def _uploads(request: Request) -> Uploads:
-    uploads: Uploads = request.app.state.uploads
-    return uploads
-
-
-TheBatches = Annotated[Batches, Depends(_batches)]
-TheUploads = Annotated[Uploads, Depends(_uploads)]
 
 
 @router.post(
@@ -50,28 +28,20 @@ TheUploads = Annotated[Uploads, Depends(_uploads)]
     openapi_extra={**docs.json_body("BatchRequest"), **docs.IDEMPOTENT},
     summary="Create jobs for files that you upload",
 )
-async def create_batch(
-    request: Request, owner: TokenOwner, batches: TheBatches, create: Create, keys: Keys
-) -> Response:
-    """Announce 1-1,000 files. The answer has a job for each, and the URLs to send the files to, straight to the store.
+async def create_batch(request: Request, owner: TokenOwner, deps: Deps) -> Response:
+    """Announce 1-1,000 files. The response has a job for each, and the URLs to send the files to, straight to the
+    store.
 
-    At most 1,000 URLs are in one answer; the others come from the job's `upload`. The size is exact: a byte more or
+    At most 1,000 URLs are in one response; the others come from the job's `upload`. The size is exact: a byte more or
     less is refused.
     """
-    async with (
-        keys.turn(owner, "batch", key_fields(request), batches.exists) as turn,
-        held_json(request, create, BatchRequest, MAX_JSON_BYTES, turn=turn) as body,
-    ):
-        seen = await _made(owner, batches, body, turn)
+    keys = request.headers.getlist("idempotency-key")
+    async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists) as idempotent:
+        body, reservation = await deps.bodies.read_json(request, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
+        with reservation:
+            seen = await deps.batches.create(owner, body, idempotent)
     headers = {"Location": f"{PREFIX}/batch/{seen.batch.id}"}
     return Response(batch_view(seen).to_wire(), 201, headers, "application/json")
-
-
-async def _made(owner: Owner, batches: Batches, body: BatchRequest, turn: Turn) -> BatchSeen:
-    if not turn.repeats:
-        return await batches.create(owner, body, turn)
-    await turn.seal()
-    return await batches.again(owner, turn.id)
 
 
 @router.get(
@@ -82,20 +52,19 @@ async def _made(owner: Owner, batches: Batches, body: BatchRequest, turn: Turn) 
 )
 async def get_batch(
     owner: TokenOwner,
-    batches: TheBatches,
-    batch_id: str,
-    cursors: TheCursors,
-    cursor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="`next` of the page before.")] = "",
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    deps: Deps,
+    batch_id: BatchId,
+    cursor: Cursor = "",
+    page_size: PageSize = 50,
 ) -> Response:
     """How many of its jobs are in which state, and the jobs themselves; files that are to come have their upload."""
-    of = {"path": f"{PREFIX}/batch/{checked_id(batch_id)}"}
-    after = cursors.read(owner, of, cursor)
-    seen = await batches.show(owner, batch_id, after.job_id if after else "", limit)
-    following = cursors.seal(owner, of, Position.of(seen.jobs[-1])) if seen.next else None
+    of = {"path": f"{PREFIX}/batch/{batch_id}"}
+    after = deps.cursors.read(owner, of, cursor)
+    seen = await deps.batches.show(owner, batch_id, after.job_id if after else "", page_size)
+    following = deps.cursors.seal(owner, of, Position.of(seen.jobs[-1])) if seen.next else None
     headers = {}
     if following is not None:
-        headers["Link"] = f'<{of["path"]}?cursor={following}&limit={limit}>; rel="next"'
+        headers["Link"] = f'<{of["path"]}?cursor={following}&limit={page_size}>; rel="next"'
     return Response(batch_view(seen, following).to_wire(), 200, headers, "application/json")
 
 
@@ -107,12 +76,12 @@ async def get_batch(
 )
 async def get_upload(
     owner: TokenOwner,
-    uploads: TheUploads,
-    job_id: str,
+    deps: Deps,
+    job_id: JobId,
     from_part: Annotated[int, Query(alias="from", ge=1, le=MAX_PARTS, description="The first part asked for.")] = 1,
 ) -> Response:
     """Moves the expiry, so that an upload can go on after it, after a crash, or on another machine; for 30 days."""
-    plan = await uploads.plan(owner, checked_id(job_id), from_part)
+    plan = await deps.uploads.plan(owner, job_id, from_part)
     return Response(upload_view(plan).to_wire(), media_type="application/json")
 
 
@@ -126,11 +95,10 @@ async def get_upload(
     openapi_extra=docs.json_body("UploadComplete", required=False),
     summary="Say that the file was sent",
 )
-async def complete_upload(
-    request: Request, owner: TokenOwner, uploads: TheUploads, create: Create, job_id: str
-) -> Response:
+async def complete_upload(request: Request, owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
     """Not needed, only faster: a finished upload is found in any case."""
-    async with held_json(request, create, UploadComplete, MAX_JSON_BYTES, nothing=b"{}") as body:
+    body, reservation = await deps.bodies.read_json(request, UploadComplete, MAX_JSON_BYTES, default=b"{}")
+    with reservation:
         parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts]
-    job, verifying = await uploads.complete(owner, checked_id(job_id), parts)
+    job, verifying = await deps.uploads.complete(owner, job_id, parts)
     return Response(status_view(Seen(job)).to_wire(), 202 if verifying else 200, media_type="application/json")

@@ -1,20 +1,19 @@
-"""Bodies as they arrive: streamed, bounded, never spooled."""
+"""Bodies as they arrive: streamed, bounded, never spooled; those that are held are counted."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeVar
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 
-from common.errors import Invalid, Malformed, TooLarge
+from common.errors import Invalid, Malformed, TooLarge, Unavailable
 from common.web import bodies
 from common.web.problems import pointer
 from gristmill.wire.base import Wire
-from services.front.use_cases.create import CreateJob
-from services.front.use_cases.idempotency import Turn
+from services.front.use_cases.idempotency import IdempotentRequest
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
@@ -24,49 +23,92 @@ HASHED_BYTES = 256 * 1024
 Body = TypeVar("Body", bound=Wire)
 
 
-def stream(request: Request) -> AsyncIterator[bytes]:
-    """The raw body, from a client that stalls for no longer than the application's `stall_seconds`."""
-    stall_seconds: float = request.app.state.stall_seconds
-    return bodies.stream(request, stall_seconds)
+class Reservation:
+    """A part of a `BodyBudget`, until it is released or the `with` that it opens ends."""
+
+    def __init__(self, budget: "BodyBudget", size: int) -> None:
+        self._budget = budget
+        self._size = size
+
+    def release(self) -> None:
+        """May be called again."""
+        self._budget.used_bytes -= self._size
+        self._size = 0
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
 
 
-@asynccontextmanager
-async def held_json(
-    request: Request,
-    create: CreateJob,
-    model: type[Body],
-    limit: int,
-    *,
-    nothing: bytes = b"",
-    turn: Turn | None = None,
-) -> AsyncIterator[Body]:
-    """A JSON body, counted among those that this front holds; `nothing` is what stands for an empty one. Raises
-    `TooLarge`, `Malformed`, `Invalid`, `UnsupportedMediaType`, and `Unavailable` when there are too many.
+class BodyBudget:
+    """How many bytes of JSON bodies this process may have in memory."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.used_bytes = 0
+
+    def reserve(self, size: int) -> Reservation:
+        """Raises `Unavailable` when there isn't so much left."""
+        if self.used_bytes + size > self._max_bytes:
+            raise Unavailable("Too many JSON bodies are under way; send the file raw, or try again.")
+        self.used_bytes += size
+        return Reservation(self, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Reads bodies within limits: `stall_seconds` that a client may pause, `max_json_bytes` of a file in JSON, decoded,
+    and the bytes of JSON bodies in memory.
     """
-    stall_seconds: float = request.app.state.stall_seconds
-    held = min(limit, bodies.declared_size(request) or limit)
-    create.hold(held)
-    try:
-        content = await bodies.read(request, limit, stall_seconds)
-        if content:
-            bodies.check_is_json(request)
-        if turn is not None:
-            await hash_held(turn, content)
-        yield await bodies.parse(content or nothing, model)
-    finally:
-        create.let_go(held)
+
+    stall_seconds: float
+    max_json_bytes: int
+    budget: BodyBudget
+
+    def stream(self, request: Request) -> AsyncIterator[bytes]:
+        """The raw body. Raises `Malformed` when the client breaks off or stalls."""
+        return bodies.stream(request, self.stall_seconds)
+
+    async def read_json(
+        self,
+        request: Request,
+        model: type[Body],
+        limit: int,
+        *,
+        default: bytes = b"",
+        idempotent: IdempotentRequest | None = None,
+    ) -> tuple[Body, Reservation]:
+        """A JSON body of at most `limit` bytes, and its part of the budget, which the caller releases; `default` is
+        what an empty body stands for. Raises `TooLarge`, `Malformed`, `Invalid`, `UnsupportedMediaType`, and
+        `Unavailable` when the budget is used up.
+        """
+        reservation = self.budget.reserve(min(limit, bodies.declared_size(request) or limit))
+        try:
+            content = await bodies.read(request, limit, self.stall_seconds)
+            if content:
+                bodies.check_is_json(request)
+            if idempotent is not None:
+                await _hash(idempotent, content)
+                if idempotent.repeats:
+                    # Another body under this key is told apart before it is looked into.
+                    await idempotent.seal()
+            return await bodies.parse(content or default, model), reservation
+        except BaseException:
+            reservation.release()
+            raise
 
 
-async def hash_held(turn: Turn, content: bytes) -> None:
-    """Hash a JSON body that is held, for its turn."""
-    turn.says([bodies.JSON])
+async def _hash(idempotent: IdempotentRequest, content: bytes) -> None:
+    idempotent.describe([bodies.JSON])
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(content), HASHED_BYTES):
             yield content[at : at + HASHED_BYTES]
-            await asyncio.sleep(0)  # others get their turn
+            await asyncio.sleep(0)  # other requests run between two pieces
 
-    async for _ in turn.hashed(pieces()):
+    async for _ in idempotent.hashed(pieces()):
         pass
 
 
@@ -82,15 +124,15 @@ class FormFile:
 class Form:
     """A `multipart/form-data` body (RFC 7578): fields first, then the one field `file`, which streams."""
 
-    def __init__(self, request: Request) -> None:
-        _, options = parse_options_header(request.headers.get("content-type", ""))
+    def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
+        _, options = parse_options_header(content_type)
         try:
             self._parser = PushMultipartParser(
                 options.get("boundary", ""), max_segment_count=MAX_FIELDS + 1, strict=True
             )
         except MultipartError as error:
             raise Malformed(f"The form can't be read: {error}.") from None
-        self._body = stream(request)
+        self._body = body
         self._events = self._parsed()
 
     async def _parsed(self) -> AsyncIterator[MultipartSegment | bytearray | None]:

@@ -10,13 +10,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from fastapi import Depends, Request
 
 from common.errors import Malformed
 from services.front.domain.job import Owner
@@ -66,11 +64,3 @@ class Cursors:
     def _mac(self, owner: Owner, of: Mapping[str, object], text: bytes) -> bytes:
         signed = json.dumps([owner.tenant, owner.subject, of], sort_keys=True).encode() + b"\0" + text
         return hmac.digest(self._key, signed, "sha256")[:_MAC_BYTES]
-
-
-async def _cursors(request: Request) -> Cursors:
-    cursors: Cursors = request.app.state.cursors
-    return cursors
-
-
-TheCursors = Annotated[Cursors, Depends(_cursors)]

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
 from gristmill.wire.public import BatchEnded
 from services.front.api.access import TokenOwner
-from services.front.api.jobs import checked_id
+from services.front.api.deps import BatchId, Dependencies, Deps, JobId
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, status_view
 from services.front.use_cases.read import Seen
@@ -30,13 +30,13 @@ LastEventId = Annotated[
 
 
 # Dependencies, for their ends come after the answer's, however that ends.
-async def _job(request: Request, owner: TokenOwner, job_id: str, last: LastEventId = None) -> AsyncIterator[Watch]:
-    async with request.app.state.watching.job(owner, checked_id(job_id), last) as watch:
+async def _job(owner: TokenOwner, deps: Deps, job_id: JobId, last: LastEventId = None) -> AsyncIterator[Watch]:
+    async with deps.watching.job(owner, job_id, last) as watch:
         yield watch
 
 
-async def _batch(request: Request, owner: TokenOwner, batch_id: str, last: LastEventId = None) -> AsyncIterator[Watch]:
-    async with request.app.state.watching.batch(owner, checked_id(batch_id), last) as watch:
+async def _batch(owner: TokenOwner, deps: Deps, batch_id: BatchId, last: LastEventId = None) -> AsyncIterator[Watch]:
+    async with deps.watching.batch(owner, batch_id, last) as watch:
         yield watch
 
 
@@ -50,14 +50,14 @@ async def _batch(request: Request, owner: TokenOwner, batch_id: str, last: LastE
     summary="The job's changes, as they happen",
     tags=["job"],
 )
-async def watch_job(request: Request, watch: Annotated[Watch, Depends(_job)]) -> Response:
+async def watch_job(deps: Deps, watch: Annotated[Watch, Depends(_job)]) -> Response:
     """Server-sent events. Each has the same JSON as the job's status; the last one is the final state, then the stream
     ends. It may end earlier: come again with `Last-Event-ID`, and you get the newest state if you don't have it. What
     changes faster than you read is told as its newest state only.
     """
     if watch.is_over:
         return Response(status_code=204)
-    return EventSourceResponse(_stream(request, watch), headers=_HEADERS)
+    return EventSourceResponse(_stream(deps, watch), headers=_HEADERS)
 
 
 @router.get(
@@ -73,16 +73,16 @@ async def watch_job(request: Request, watch: Annotated[Watch, Depends(_job)]) ->
     tags=["batch"],
 )
 async def watch_batch(
-    request: Request, watch: Annotated[Watch, Depends(_batch)], batch_id: str, last: LastEventId = None
+    deps: Deps, watch: Annotated[Watch, Depends(_batch)], batch_id: BatchId, last: LastEventId = None
 ) -> Response:
     """As the events of a job, for each job of the batch. Who comes again and lacks something gets every job once."""
     if watch.is_over and last is not None and last.endswith(AT_THE_END):
         return Response(status_code=204)
-    return EventSourceResponse(_stream(request, watch, batch_id), headers=_HEADERS)
+    return EventSourceResponse(_stream(deps, watch, batch_id), headers=_HEADERS)
 
 
-async def _stream(request: Request, watch: Watch, batch_id: str | None = None) -> AsyncIterator[bytes]:
-    heartbeat, closes_at = request.app.state.heartbeat_seconds, time.monotonic() + request.app.state.stream_seconds
+async def _stream(deps: Dependencies, watch: Watch, batch_id: str | None = None) -> AsyncIterator[bytes]:
+    closes_at = time.monotonic() + deps.stream_seconds
     while not watch.closing and time.monotonic() < closes_at:
         for job in watch.take():
             yield format_sse_event(
@@ -94,5 +94,5 @@ async def _stream(request: Request, watch: Watch, batch_id: str | None = None) -
                 ended = BatchEnded(id=batch_id, counts=dict(counts)).to_wire().decode()
                 yield format_sse_event(event="batch", id=watch.event_id + AT_THE_END, data_str=ended)
             return
-        if not await watch.wait(heartbeat):
+        if not await watch.wait(deps.heartbeat_seconds):
             yield format_sse_event(comment="heartbeat")

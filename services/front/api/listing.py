@@ -4,30 +4,23 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from common.errors import Invalid
 from gristmill.wire.public import JobList, JobStatus
 from services.front.api.access import TokenOwner
-from services.front.api.cursors import MAX_CHARACTERS, TheCursors
+from services.front.api.deps import Cursor, Deps, PageSize
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, job_view
 from services.front.domain.job import Status
 from services.front.domain.listing import Filters
-from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.read import Seen
 
-MAX_PAGE = 200
 _PATH = f"{PREFIX}/job"
 
 router = APIRouter(prefix=PREFIX, tags=["job"])
-
-
-async def _list_jobs(request: Request) -> ListJobs:
-    list_jobs: ListJobs = request.app.state.list_jobs
-    return list_jobs
 
 
 @router.get(
@@ -38,8 +31,7 @@ async def _list_jobs(request: Request) -> ListJobs:
 )
 async def list_jobs(
     owner: TokenOwner,
-    list_jobs: Annotated[ListJobs, Depends(_list_jobs)],
-    cursors: TheCursors,
+    deps: Deps,
     status: Annotated[
         list[JobStatus], Query(max_length=len(Status), description="In one of these states; may be repeated.")
     ] = [],  # noqa: B006 - FastAPI copies it, and documents it only as a plain value
@@ -50,8 +42,8 @@ async def list_jobs(
     name: Annotated[str | None, Query(max_length=255, description="The file's whole name.")] = None,
     created_after: Annotated[AwareDatetime | None, Query(alias="createdAfter", description="RFC 3339.")] = None,
     created_before: Annotated[AwareDatetime | None, Query(alias="createdBefore", description="RFC 3339.")] = None,
-    cursor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="`next` of the page before.")] = "",
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: Cursor = "",
+    page_size: PageSize = 50,
 ) -> Response:
     """Yours alone. A cursor is good only for who got it, and with the same filters.
 
@@ -59,7 +51,7 @@ async def list_jobs(
     """
     after, before = _utc("createdAfter", created_after), _utc("createdBefore", created_before)
     filters = Filters(tuple(sorted({Status(one) for one in status})), processor, batch, name, after, before)
-    asked = {
+    given = {
         "status": [one.value for one in filters.statuses],
         "processor": processor,
         "batch": batch,
@@ -67,13 +59,13 @@ async def list_jobs(
         "createdAfter": after.isoformat() if after else None,
         "createdBefore": before.isoformat() if before else None,
     }
-    asked = {key: value for key, value in asked.items() if value}
-    of = {"path": _PATH, **asked}
-    page = await list_jobs(owner, filters, cursors.read(owner, of, cursor), limit)
-    following = cursors.seal(owner, of, page.next) if page.next else None
+    given = {key: value for key, value in given.items() if value}
+    of = {"path": _PATH, **given}
+    page = await deps.list_jobs(owner, filters, deps.cursors.read(owner, of, cursor), page_size)
+    following = deps.cursors.seal(owner, of, page.next) if page.next else None
     headers = {}
     if following is not None:
-        query = urlencode({**asked, "cursor": following, "limit": limit}, doseq=True)
+        query = urlencode({**given, "cursor": following, "limit": page_size}, doseq=True)
         headers["Link"] = f'<{_PATH}?{query}>; rel="next"'
     items = [job_view(Seen(job)) for job in page.jobs]
     answer = JobList.model_construct(items=items, next=following)

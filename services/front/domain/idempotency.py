@@ -13,7 +13,7 @@ MAX_KEY_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What is known of a key: the id that was minted for what it makes, and whose turn it is."""
+    """What is known of a key: the id that was minted for what it makes, and who has the lease."""
 
     id: str
     mine: bool
@@ -43,11 +43,11 @@ def scope_of(owner: Owner, route: str, key: str) -> str:
 
 
 class Fingerprint:
-    """Grows with a body: the SHA-256 of what the request says of itself, and then of its bytes."""
+    """The SHA-256 of what a request has beside its body (`head` and `params`), and then of the body's bytes."""
 
-    def __init__(self, said: Sequence[str | None], params: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, head: Sequence[str | None], params: Iterable[tuple[str, str]]) -> None:
         # As JSON, so that no two lists are written the same.
-        self._digest = _digest([said, sorted(params)])
+        self._digest = _digest([head, sorted(params)])
 
     def update(self, content: bytes) -> None:
         self._digest.update(content)
@@ -56,5 +56,5 @@ class Fingerprint:
         return self._digest.hexdigest()
 
 
-def _digest(said: object) -> "hashlib._Hash":
-    return hashlib.sha256(json.dumps(said).encode())
+def _digest(value: object) -> "hashlib._Hash":
+    return hashlib.sha256(json.dumps(value).encode())

@@ -18,7 +18,7 @@ from services.front.domain.terms import Terms
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 from services.front.use_cases.full_tenants import FullTenants
-from services.front.use_cases.idempotency import Turn
+from services.front.use_cases.idempotency import IdempotentRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,14 @@ class Batches:
         self._most_seconds = most_seconds
         self._now = now
 
-    async def create(self, owner: Owner, request: BatchRequest, turn: Turn) -> BatchSeen:
+    async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSeen:
         """Write a job for each file, and then the batch: a crash before that leaves jobs nobody was told of, and the
-        tracker forgets them. Raises `Invalid`, `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and
-        `TooManyRequests`.
+        tracker forgets them. A request that repeats another one gets that one's batch. Raises `Invalid`, `TooLarge`,
+        `UnsupportedMediaType`, with a pointer to each file, and `TooManyRequests`.
         """
+        if idempotent.repeats:
+            await idempotent.seal()
+            return await self.again(owner, idempotent.id)
         self._full_tenants.check(owner.tenant)
         wanted = request.processor or self._terms.default_processor
         entry = await self._catalogue.find(wanted)
@@ -85,10 +88,10 @@ class Batches:
         retention, deadline = self._terms.retention(request.retention), self._terms.deadline(request.deadline)
         self._check_files(entry, request.files)
         held = request.start == "all"
-        await turn.seal()
-        if turn.taken_over:
-            await self._forget_jobs(turn.id)
-        batch = NewBatch(turn.id, owner, names.clean(request.name), wanted, held)
+        await idempotent.seal()
+        if idempotent.taken_over:
+            await self._forget_jobs(idempotent.id)
+        batch = NewBatch(idempotent.id, owner, names.clean(request.name), wanted, held)
         uploads = self._uploads(batch, request, retention, deadline)
         await self._store.insert_uploads(uploads)
         plans = await self._blobs.plan_uploads(

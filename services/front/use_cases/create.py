@@ -1,51 +1,70 @@
-"""Create a job: from a JSON body that is held, or from bytes that stream through."""
+"""Create a job from a submission: content that streams through to blob, or that waits in MongoDB until blob has it."""
 
 import asyncio
-import base64
-import binascii
-import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from common import telemetry
 from common.contracts.blob import BlobLabels
 from common.crash import crash_at
-from common.errors import DigestMismatch, Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
+from common.errors import Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
 from common.ids import input_blob_id
 from common.logging import get_logger
 from gristmill.wire.processors import Encoding
-from gristmill.wire.public import JobRequest
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
 from services.front.domain.retention import Retention
 from services.front.domain.terms import Terms
 from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
-from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
+from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.full_tenants import FullTenants
-from services.front.use_cases.idempotency import Turn
+from services.front.use_cases.idempotency import IdempotentRequest
 
 DRAIN_SECONDS = 3
 
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a client says of a job beside its parameters, in its own words; None for what it doesn't say."""
+def _nothing() -> None:
+    """For a submission that holds nothing."""
 
-    processor: str | None
-    name: str | None
-    mimetype: str | None
-    retention: str | None
-    deadline: str | None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionOptions:
+    """What a client says of a file beside the processor's parameters, as text; None for what it doesn't say."""
+
+    processor: str | None = None
+    name: str | None = None
+    mimetype: str | None = None
+    retention: str | None = None
+    deadline: str | None = None
     encoding: Encoding | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be done with a file, checked against what the processor takes."""
+class Submission:
+    """A file as a client hands it in, whichever kind of body it came in.
+
+    `content` streams to blob, or, as bytes, waits in MongoDB until blob has it. `params` are JSON values by name, or
+    pairs of texts as in a query string. `size` (bytes) and `sha256` (hex) are what the client declared, if it did.
+    `release` is called once, when the content isn't in memory any more.
+    """
+
+    options: SubmissionOptions
+    params: Mapping[str, Any] | Sequence[tuple[str, str]]
+    content: AsyncIterator[bytes] | bytes
+    size: int | None = None
+    sha256: str | None = None
+    release: Callable[[], None] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What is to be done with a file, checked against what the processor takes. `max_bytes` is the largest that the
+    file may be.
+    """
 
     processor: str
     params: Mapping[str, Any]
@@ -99,8 +118,6 @@ class CreateJob:
         *,
         terms: Terms,
         full_tenants: FullTenants,
-        max_json_bytes: int,
-        max_held_bytes: int,
         max_waiting_bytes: int,
         lease_seconds: float,
     ) -> None:
@@ -111,161 +128,144 @@ class CreateJob:
         self._background = background
         self._terms = terms
         self._full_tenants = full_tenants
-        self._max_json_bytes = max_json_bytes
-        self._max_held_bytes = max_held_bytes
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
-        self._held_bytes = 0
 
     def admit(self, owner: Owner) -> None:
         """Raises `TooManyRequests` for a tenant that has too much in the queue, before a byte is taken."""
         self._full_tenants.check(owner.tenant)
 
-    async def order(self, asked: Asked, params: Iterable[tuple[str, str]]) -> Order:
-        """An order whose parameters are texts, as in a query string or a form. Raises `Invalid`,
-        `UnsupportedMediaType`.
-        """
-        wanted = asked.processor or self._terms.default_processor
-        entry = await self._catalogue.find(wanted)
-        return self._checked(wanted, entry, asked, entry.params.from_text(params))
+    async def __call__(self, owner: Owner, submission: Submission, request: IdempotentRequest) -> Job | None:
+        """The new job, `STORED` where its content was streamed, else `CREATED`; None when the request repeats another
+        one, and its job is there already.
 
-    async def from_stream(
-        self,
-        owner: Owner,
-        order: Order,
-        body: AsyncIterator[bytes],
-        size: int | None,
-        sha256: str | None,
-        turn: Turn,
-    ) -> Job:
-        """A job from bytes that go on to blob as they come. `size` (bytes) and `sha256` (hex) are what the client
-        declared, if it did; blob checks both. The job is written only once blob has all of it, as `STORED`.
+        Raises `Invalid`, `UnsupportedMediaType`, `TooLarge`, `Unavailable` while too much waits to be stored, what blob
+        raises, and what `IdempotentRequest.seal` does.
         """
-        if size is not None and size > order.max_bytes:
-            raise self._too_large(order.max_bytes)
-        labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=order.name, media_type=order.mimetype)
+        if isinstance(submission.content, bytes):
+            return await self._inline_job(owner, submission, submission.content, request)
+        return await self._streamed_job(owner, submission, submission.content, request)
+
+    async def _streamed_job(
+        self, owner: Owner, submission: Submission, content: AsyncIterator[bytes], request: IdempotentRequest
+    ) -> Job | None:
+        """The job is written only once blob has all of its content. blob checks the declared size and digest."""
+        if request.repeats:
+            await self._drain(content)
+            await request.seal()
+            return None
+        spec = await self._spec(submission)
+        labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=spec.name, media_type=spec.mimetype)
         blob = await self._blobs.put(
-            input_blob_id(turn.id), self._inspected(body, order), size=size, sha256=sha256, labels=labels
+            input_blob_id(request.id),
+            self._inspected(content, spec),
+            size=submission.size,
+            sha256=submission.sha256,
+            labels=labels,
         )
-        await turn.seal()
-        new = _new_job(turn.id, owner, order, blob.size, blob.sha256)
+        await request.seal()
+        new = _new_job(request.id, owner, spec, blob.size, blob.sha256)
         crash_at("front.writing")
         job = await self._jobs.insert_stored(new, self._lease_seconds)
         crash_at("front.written")
         self._background.carry_on(job)
         return job
 
-    async def _inspected(self, body: AsyncIterator[bytes], order: Order) -> AsyncIterator[bytes]:
+    async def _inline_job(
+        self, owner: Owner, submission: Submission, content: bytes, request: IdempotentRequest
+    ) -> Job | None:
+        """The content waits in `inline` until blob has it; it is written before the job is."""
+        try:
+            if request.repeats:
+                await request.seal()
+                submission.release()
+                return None
+            spec = await self._spec(submission)
+            media.check_signature(spec.mimetype, content[: media.SNIFFED_BYTES])
+            if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
+                raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
+            await request.seal()
+            await self._inline.put(request.id, content)
+            crash_at("front.writing")
+            job = await self._jobs.insert_created(_new_job(request.id, owner, spec, len(content)), self._lease_seconds)
+            crash_at("front.written")
+        except BaseException:
+            submission.release()
+            raise
+        self._background.carry_on(job).add_done_callback(lambda _: submission.release())
+        return job
+
+    async def _inspected(self, content: AsyncIterator[bytes], spec: JobSpec) -> AsyncIterator[bytes]:
         head, size, checked = b"", 0, False
-        async for chunk in body:
+        async for chunk in content:
             size += len(chunk)
-            if size > order.max_bytes:
-                raise self._too_large(order.max_bytes)
+            if size > spec.max_bytes:
+                raise _too_large(spec.max_bytes)
             if checked:
                 yield chunk
                 continue
             head += chunk
             if len(head) >= media.SNIFFED_BYTES:
-                media.check_signature(order.mimetype, head, order.encoding)
+                media.check_signature(spec.mimetype, head, spec.encoding)
                 checked = True
                 yield head
         if not checked:
             if not head:
                 raise Invalid(errors=[{"pointer": "", "detail": "The file is empty."}])
-            media.check_signature(order.mimetype, head, order.encoding)
+            media.check_signature(spec.mimetype, head, spec.encoding)
             yield head
 
-    async def drain(self, body: AsyncIterator[bytes]) -> None:
-        """Read a body that nothing is made of. Raises `TooLarge` when no processor would take it."""
+    async def _drain(self, content: AsyncIterator[bytes]) -> None:
+        """Read content that is only compared with an earlier request's. Raises `TooLarge` over the largest limit."""
         size = 0
-        async for chunk in body:
+        async for chunk in content:
             size += len(chunk)
             if size > self._terms.limits.max_input_bytes:
-                raise self._too_large(self._terms.limits.max_input_bytes)
+                raise _too_large(self._terms.limits.max_input_bytes)
 
-    def json_limit(self) -> int:
-        """The size of the largest JSON body, in bytes: base64, and room for the rest."""
-        return self._max_json_bytes * 4 // 3 + 256 * 1024
-
-    def hold(self, size: int) -> None:
-        """Count bytes of JSON bodies in memory. Raises `Unavailable` when there are too many already."""
-        if self._held_bytes + size > self._max_held_bytes:
-            raise Unavailable("Too many JSON bodies are under way; send the file raw, or try again.")
-        self._held_bytes += size
-
-    def let_go(self, size: int) -> None:
-        self._held_bytes -= size
-
-    async def from_json(self, owner: Owner, request: JobRequest, turn: Turn) -> tuple[Job, asyncio.Task[None]]:
-        """A job whose bytes wait in `inline` until blob has them. Returns as soon as both are written, with the task
-        that takes it further.
-        """
-        content = await asyncio.to_thread(self._decoded, request)
-        wanted = request.processor or self._terms.default_processor
-        entry = await self._catalogue.find(wanted)
-        asked = Asked(request.processor, request.name, request.mimetype, request.retention, request.deadline)
-        order = self._checked(wanted, entry, asked, request.params)
-        if len(content) > order.max_bytes:
-            raise self._too_large(order.max_bytes)
-        media.check_signature(order.mimetype, content[: media.SNIFFED_BYTES])
-        if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
-            raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
-        await turn.seal()
-        await self._inline.put(turn.id, content)
-        crash_at("front.writing")
-        job = await self._jobs.insert_created(_new_job(turn.id, owner, order, len(content)), self._lease_seconds)
-        crash_at("front.written")
-        return job, self._background.carry_on(job)
-
-    def _decoded(self, request: JobRequest) -> bytes:
-        try:
-            content = base64.b64decode(request.content, validate=True)
-        except (binascii.Error, ValueError):
-            raise Invalid(errors=[{"pointer": "/content", "detail": "This isn't base64."}]) from None
-        if not content:
-            raise Invalid(errors=[{"pointer": "/content", "detail": "The file is empty."}])
-        if len(content) > self._max_json_bytes:
-            raise self._too_large(self._max_json_bytes)
-        if request.md5 is not None:
-            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if found != request.md5.lower():
-                raise DigestMismatch
-        return content
-
-    @staticmethod
-    def _too_large(limit: int) -> TooLarge:
-        return TooLarge(f"The file is larger than {limit} bytes.")
-
-    def _checked(self, wanted: str, entry: CatalogueEntry, asked: Asked, params: Mapping[str, Any]) -> Order:
-        mimetype = media.parse(asked.mimetype)
+    async def _spec(self, submission: Submission) -> JobSpec:
+        """Raises `Invalid`, `UnsupportedMediaType`, and `TooLarge` for a declared size over the limit."""
+        options = submission.options
+        processor = options.processor or self._terms.default_processor
+        entry = await self._catalogue.find(processor)
+        given = submission.params
+        params = given if isinstance(given, Mapping) else entry.params.from_text(given)
+        mimetype = media.parse(options.mimetype)
         if not media.is_accepted(mimetype, entry.media_types):
             takes = ", ".join(entry.media_types)
             raise UnsupportedMediaType(f"{entry.name} takes {takes}, not {mimetype}.")
         entry.params.check(params)
-        return Order(
-            processor=wanted,
+        spec = JobSpec(
+            processor=processor,
             params=params,
-            name=names.clean(asked.name),
+            name=names.clean(options.name),
             mimetype=mimetype,
-            retention=self._terms.retention(asked.retention),
-            deadline_seconds=self._terms.deadline(asked.deadline),
+            retention=self._terms.retention(options.retention),
+            deadline_seconds=self._terms.deadline(options.deadline),
             max_bytes=self._terms.limits.max_bytes(entry.name, mimetype, entry.max_input_bytes),
-            encoding=asked.encoding,
+            encoding=options.encoding,
         )
+        if submission.size is not None and submission.size > spec.max_bytes:
+            raise _too_large(spec.max_bytes)
+        return spec
 
 
-def _new_job(job_id: str, owner: Owner, order: Order, size: int, sha256: str | None = None) -> NewJob:
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The file is larger than {limit} bytes.")
+
+
+def _new_job(job_id: str, owner: Owner, spec: JobSpec, size: int, sha256: str | None = None) -> NewJob:
     return NewJob(
         id=job_id,
         owner=owner,
-        name=order.name,
-        mimetype=order.mimetype,
+        name=spec.name,
+        mimetype=spec.mimetype,
         size=size,
-        processor=order.processor,
-        params=order.params,
+        processor=spec.processor,
+        params=spec.params,
         sha256=sha256,
-        retention=order.retention,
-        encoding=order.encoding,
-        deadline_seconds=order.deadline_seconds,
+        retention=spec.retention,
+        encoding=spec.encoding,
+        deadline_seconds=spec.deadline_seconds,
         traceparent=telemetry.traceparent(),
     )

@@ -23,16 +23,19 @@ RENEWALS_A_LEASE = 3
 log = get_logger()
 
 
-class Turn:
-    """One request's turn at making something under `id`; `repeats` says that it is made already."""
+class IdempotentRequest:
+    """A request that makes something under `id`, once; `repeats` says that it is made already.
+
+    `taken_over`: an earlier request with the same key lost its lease, and may have got anywhere.
+    """
 
     def __init__(self, job_id: str, *, repeats: bool = False, taken_over: bool = False) -> None:
         self.id = job_id
         self.repeats = repeats
         self.taken_over = taken_over
 
-    def says(self, said: Sequence[str | None], params: Iterable[tuple[str, str]] = ()) -> None:
-        """What the request says of itself, before its bytes are hashed."""
+    def describe(self, head: Sequence[str | None], params: Iterable[tuple[str, str]] = ()) -> None:
+        """Begin the fingerprint with what the request has beside its body, before that is hashed."""
 
     async def hashed(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The body's bytes, as they pass."""
@@ -40,13 +43,13 @@ class Turn:
             yield chunk
 
     async def seal(self) -> None:
-        """The body has come and is fit; what it makes is about to be written. Raises `Conflict` when the turn is over,
+        """The body has come and is fit; what it makes is about to be written. Raises `Conflict` when the lease is lost,
         and `IdempotencyKeyReused`.
         """
 
 
-class KeyedTurn(Turn):
-    """A turn of a request with a key."""
+class KeyedRequest(IdempotentRequest):
+    """A request with an `Idempotency-Key`."""
 
     def __init__(
         self,
@@ -66,8 +69,8 @@ class KeyedTurn(Turn):
         self._lease_seconds = lease_seconds
         self._fingerprint = Fingerprint((), ())
 
-    def says(self, said: Sequence[str | None], params: Iterable[tuple[str, str]] = ()) -> None:
-        self._fingerprint = Fingerprint(said, params)
+    def describe(self, head: Sequence[str | None], params: Iterable[tuple[str, str]] = ()) -> None:
+        self._fingerprint = Fingerprint(head, params)
 
     async def hashed(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
@@ -85,7 +88,7 @@ class KeyedTurn(Turn):
 
 
 class Idempotency:
-    """Gives requests their turns."""
+    """Tells the first request with a key from those that repeat it."""
 
     def __init__(self, store: IdempotencyStore, *, keep_seconds: float, lease_seconds: float) -> None:
         self._store = store
@@ -93,29 +96,29 @@ class Idempotency:
         self._lease_seconds = lease_seconds
 
     @asynccontextmanager
-    async def turn(
+    async def request(
         self, owner: Owner, route: str, fields: Sequence[str], is_made: Callable[[str], Awaitable[bool]]
-    ) -> AsyncIterator[Turn]:
-        """A turn for a request with these `Idempotency-Key` fields; without any, every request makes something.
-        `is_made` says whether what has an id is written. Raises `Malformed`, and `Conflict` while another has its turn.
+    ) -> AsyncIterator[IdempotentRequest]:
+        """A request with these `Idempotency-Key` fields; without any, every request makes something. `is_made` says
+        whether what has an id is written. Raises `Malformed`, and `Conflict` while another request with the key runs.
 
-        A turn that ends well is remembered as done, one that fails before `seal` as nothing.
+        One that ends well is remembered as done, one that fails before `seal` is forgotten.
         """
         key = checked_key(fields)
         if key is None:
-            yield Turn(new_id())
+            yield IdempotentRequest(new_id())
             return
         scope, token = scope_of(owner, route, key), new_id()
         known = await self._store.reserve(scope, new_id(), token, self._lease_seconds, self._keep_seconds)
         if not (known.mine or known.done):
             raise _under_way()
         if known.done:
-            yield self._turn(scope, token, known, repeats=True)
+            yield self._keyed(scope, token, known, repeats=True)
             return
         renewing = asyncio.create_task(self._renew(scope, token))
         try:
             repeats = known.taken_over and await is_made(known.id)
-            yield self._turn(scope, token, known, repeats=repeats)
+            yield self._keyed(scope, token, known, repeats=repeats)
             await self._store.finish(scope, token, self._keep_seconds)
         except AlreadyExists:  # the front that died had stored other bytes under this id
             await self._release(scope, token)
@@ -131,8 +134,8 @@ class Idempotency:
             await asyncio.sleep(self._lease_seconds / RENEWALS_A_LEASE)
             await attempt("idempotency.renew", lambda: self._store.renew(scope, token, self._lease_seconds))
 
-    def _turn(self, scope: str, token: str, known: Reservation, *, repeats: bool) -> Turn:
-        return KeyedTurn(self._store, scope, token, known, repeats=repeats, lease_seconds=self._lease_seconds)
+    def _keyed(self, scope: str, token: str, known: Reservation, *, repeats: bool) -> IdempotentRequest:
+        return KeyedRequest(self._store, scope, token, known, repeats=repeats, lease_seconds=self._lease_seconds)
 
     async def _release(self, scope: str, token: str) -> None:
         try:

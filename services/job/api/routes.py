@@ -18,7 +18,7 @@ from common.contracts.job import (
     StatusQuery,
 )
 from common.web.access import callers
-from common.web.calls import Call, Heard
+from common.web.fast import CallContext, FastRoute, call
 from gristmill.wire.base import Wire
 from services.job.api.presence import while_present
 from services.job.use_cases.offers import Offering
@@ -32,53 +32,53 @@ Answer = tuple[int, Any]
 NOTHING: Answer = (204, None)
 
 
-def calls(queue: Queue, offering: Offering) -> list[Call[Any]]:
-    """Everything that is asked for all the time."""
+def calls(queue: Queue, offering: Offering) -> list[FastRoute]:
+    """What front and processors request all the time."""
 
-    async def submit(heard: Heard[RunSubmit]) -> Answer:
-        accepted, created = await queue.submit(heard.body)
+    async def submit(context: CallContext[RunSubmit]) -> Answer:
+        accepted, created = await queue.submit(context.body)
         return (201 if created else 200), accepted
 
-    async def statuses(heard: Heard[StatusQuery]) -> Answer:
-        return 200, StatusAnswer(items=await queue.statuses(heard.body.ids, await offering.live()))
+    async def statuses(context: CallContext[StatusQuery]) -> Answer:
+        return 200, StatusAnswer(items=await queue.statuses(context.body.ids, await offering.live()))
 
-    async def claim(heard: Heard[ClaimRequest]) -> Answer:
-        runs = await while_present(heard.request, queue.claim(heard.body))
+    async def claim(context: CallContext[ClaimRequest]) -> Answer:
+        runs = await while_present(context.request, queue.claim(context.body))
         return 200, ClaimAnswer(runs=runs or [])
 
-    async def heartbeat(heard: Heard[Heartbeat]) -> Answer:
-        await queue.heartbeat(heard.id, heard.body)
+    async def heartbeat(context: CallContext[Heartbeat]) -> Answer:
+        await queue.heartbeat(context.id, context.body)
         return NOTHING
 
-    async def complete(heard: Heard[Complete]) -> Answer:
-        return 200, ClaimAnswer(runs=await queue.complete(heard.id, heard.body))
+    async def complete(context: CallContext[Complete]) -> Answer:
+        return 200, ClaimAnswer(runs=await queue.complete(context.id, context.body))
 
-    async def fail(heard: Heard[Fail]) -> Answer:
-        await queue.fail(heard.id, heard.body)
+    async def fail(context: CallContext[Fail]) -> Answer:
+        await queue.fail(context.id, context.body)
         return NOTHING
 
-    async def release(heard: Heard[Release]) -> Answer:
-        await queue.release(heard.id, heard.body.fence)
+    async def release(context: CallContext[Release]) -> Answer:
+        await queue.release(context.id, context.body.fence)
         return NOTHING
 
-    async def offer(heard: Heard[Offers]) -> Answer:
-        await offering.offer(heard.body.offers)
+    async def offer(context: CallContext[Offers]) -> Answer:
+        await offering.offer(context.body.offers)
         return NOTHING
 
     return [
-        Call("/api/v1/job", FRONT, RunSubmit, submit),
-        Call("/api/v1/job/status", FRONT, StatusQuery, statuses),
-        Call("/api/v1/claim", PROCESSOR, ClaimRequest, claim),
-        Call("/api/v1/run/{id}/heartbeat", PROCESSOR, Heartbeat, heartbeat),
-        Call("/api/v1/run/{id}/complete", PROCESSOR, Complete, complete),
-        Call("/api/v1/run/{id}/fail", PROCESSOR, Fail, fail),
-        Call("/api/v1/run/{id}/release", PROCESSOR, Release, release),
-        Call("/api/v1/processor", PROCESSOR, Offers, offer),
+        call("/api/v1/job", FRONT, RunSubmit, submit),
+        call("/api/v1/job/status", FRONT, StatusQuery, statuses),
+        call("/api/v1/claim", PROCESSOR, ClaimRequest, claim),
+        call("/api/v1/run/{id}/heartbeat", PROCESSOR, Heartbeat, heartbeat),
+        call("/api/v1/run/{id}/complete", PROCESSOR, Complete, complete),
+        call("/api/v1/run/{id}/fail", PROCESSOR, Fail, fail),
+        call("/api/v1/run/{id}/release", PROCESSOR, Release, release),
+        call("/api/v1/processor", PROCESSOR, Offers, offer),
     ]
 
 
 def router(queue: Queue, offering: Offering) -> APIRouter:
-    """What is asked for now and then."""
+    """What front requests now and then."""
     routes = APIRouter(prefix="/api/v1", tags=["job"], dependencies=[Depends(FRONT)])
 
     @routes.get("/job/{run_id}/status", summary="How a run stands")

@@ -30,13 +30,6 @@ _REF = "#/components/schemas/{model}"
 _MODELS = (ProblemView, FaultPointer, BatchEnded, BatchRequest, BatchFile, UploadComplete, UploadedPart)
 # Problems that blob and job answer front and processors with, and front nobody.
 _BETWEEN_SERVICES = {"forbidden", "stale-fence", "already-exists"}
-# Of those that stand in many routes.
-_PARAMETERS = {
-    "job_id": "The job's id, as the answer to its POST has it.",
-    "batch_id": "The batch's id, as the answer to its POST has it.",
-    "output_name": "The output's name, as the job lists it.",
-    "limit": "How many jobs a page has at the most.",
-}
 _BODIES = {"BatchRequest": examples.BATCH_REQUEST, "UploadComplete": examples.UPLOAD_COMPLETE}
 _EXAMPLE_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
@@ -90,8 +83,6 @@ def _complete(operation: dict[str, Any]) -> None:
     """Say of an operation what FastAPI can't know, and not what it makes up."""
     name, answers = operation["operationId"], operation["responses"]
     for parameter in operation.get("parameters", ()):
-        if parameter["name"] in _PARAMETERS:
-            parameter["description"] = _PARAMETERS[parameter["name"]]
         if (name, parameter["name"]) == ("create_job", "processor"):
             parameter["example"] = examples.FORM["processor"]
     for answer in answers.values():

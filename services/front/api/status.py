@@ -1,0 +1,57 @@
+"""The status of a job: the hottest path there is, since clients poll it, so it is answered ahead of the framework.
+
+`get_job_status` in `jobs.py` is the same route on the OpenAPI page, and answers the requests that wait. Both call the
+same authentication (`Tokens.owner`) and the same read with its test of ownership (`ReadJob.status`).
+"""
+
+from starlette.types import Receive, Scope
+from structlog.contextvars import bind_contextvars
+
+from common.ids import is_job_id
+from common.web.fast import JSON, FastResponse, FastRoute
+from services.front.api.access import token_owner
+from services.front.api.views import PREFIX, status_view
+from services.front.domain.job import Job
+from services.front.ports import Tokens
+from services.front.use_cases.read import ReadJob, Seen
+
+CACHED_BODIES = 2048
+CACHED_BYTES = 16 * 1024
+"""The longest body that is cached."""
+
+
+class Status:
+    """Renders statuses. The body of a final job is kept for as long as the store gives the very same job."""
+
+    def __init__(self, tokens: Tokens, read: ReadJob) -> None:
+        self._tokens = tokens
+        self._read = read
+        self._bodies: dict[str, tuple[Job, bytes]] = {}
+
+    def route(self) -> FastRoute:
+        return FastRoute("GET", f"{PREFIX}/job/{{job_id}}/status", token_owner, self.respond)
+
+    async def respond(self, scope: Scope, _: Receive, job_id: str) -> FastResponse | None:
+        """None for a request with `Prefer` or a malformed id. Raises `Unauthorized`, `RateLimited`, `NotFound`."""
+        if not is_job_id(job_id):
+            return None
+        authorization = None
+        for name, value in scope["headers"]:
+            if name == b"authorization" and authorization is None:
+                authorization = value.decode("latin-1")
+            elif name == b"prefer":
+                return None
+        owner = await self._tokens.owner(authorization)
+        bind_contextvars(tenant=owner.tenant)
+        return 200, [JSON], self._body(await self._read.status(owner, job_id))
+
+    def _body(self, seen: Seen) -> bytes:
+        job, body = self._bodies.get(seen.job.id, (None, b""))
+        if job is seen.job:
+            return body
+        body = status_view(seen).to_wire()
+        if seen.job.status.is_final and len(body) <= CACHED_BYTES:
+            while len(self._bodies) >= CACHED_BODIES:
+                del self._bodies[next(iter(self._bodies))]
+            self._bodies[seen.job.id] = (seen.job, body)
+        return body
