@@ -1,4 +1,4 @@
-"""A processor that does nothing: claims runs in batches, completes each, and takes the next claim with an answer.
+"""A processor that does nothing: claims runs in batches, completes each, and takes the next claim with a response.
 
 It is the loop of `services.processor.worker` without the work, in a process of its own. Its HTTP client is aiohttp,
 so that what is measured is job and not the client.
@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from common.auth import ServiceTokenSigner
-from common.contracts.job import ClaimAnswer, ClaimedRun, ClaimRequest, Complete, Heartbeat
+from common.contracts.job import ClaimedRun, ClaimRequest, ClaimResponse, Complete, Heartbeat
 from common.ids import new_id
 from common.web.serve import new_loop
 from gristmill.wire.base import Wire
@@ -56,7 +56,7 @@ class Claimer:
         async with self._http.post(path, data=body.to_wire(), headers=headers) as response:
             response.raise_for_status()
             content = await response.read()
-        return ClaimAnswer.model_validate_json(content).runs if content else []
+        return ClaimResponse.model_validate_json(content).runs if content else []
 
 
 async def main() -> None:

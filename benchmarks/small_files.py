@@ -32,7 +32,7 @@ async def run(effort: Effort, folder: Path) -> Section:
         "Many small files in batches",
         f"{files:,} files of {FILE_BYTES // 1000} KB a round, announced in batches of {BATCH} one after the other; "
         f"{AT_ONCE} keep-alive connections PUT them to the signed URLs, to blob's own data plane, each file fsynced "
-        "before its answer. Sent: until the last PUT is answered. Stored: until the tracker, which nobody tells "
+        "before its response. Sent: until the last PUT is answered. Stored: until the tracker, which nobody tells "
         "anything, has found them all, and no job is CREATED any more. front, tracker, blob and job are one process "
         f"each; no processor. RSS is read after each {LOOK_EVERY:,} files; flat is what the last of these has over "
         "the first. No peer, so no ratio.",

@@ -57,7 +57,7 @@ async def run(effort: Effort, folder: Path) -> Section:
         f"{size / 2**20:,.0f} MiB from curl (`-T`, HTTP/1.1, with a Content-Length), read from the page cache, on the "
         "same disk for all, which is synced before each measurement. blob and front answer after their own fsync, and "
         "have the SHA-256 then; nginx (one worker, a body buffer of 64 KiB, the best for it here) and "
-        "tus-node-server (creation with upload) do neither, so what they have kept is fsynced after their answer, "
+        "tus-node-server (creation with upload) do neither, so what they have kept is fsynced after their response, "
         "its folder too, within the time. curl, the servers and the kernel's writing share the machine's cores. "
         "Memory: the peak of what is resident during the upload, and how much that is more than after one small "
         "upload at the very beginning; of nginx master and worker.",

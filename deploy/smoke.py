@@ -61,7 +61,7 @@ class Smoke:
             "the job is in its owner's list": self.lists,
             "nobody is let in without a token": self.needs_a_token,
             "a job of somebody else is not there": self.hides,
-            "a request that makes no sense is refused, and the answer says why": self.refuses,
+            "a request that makes no sense is refused, and the response says why": self.refuses,
             "a job that waits is cancelled": self.cancels,
             "a job that is deleted is gone": self.deletes,
         }
@@ -104,7 +104,7 @@ class Smoke:
     async def refuses(self) -> None:
         answer = await self._send(422, "POST", JOBS, params={"processor": "no-such-processor"}, content=CONTENT)
         if not (answer.headers["Content-Type"].startswith("application/problem+json") and answer.json()["errors"]):
-            raise Broken("the answer is no problem document")
+            raise Broken("the response is no problem document")
 
     async def cancels(self) -> None:
         # Nobody runs this version, so the job waits for as long as it is let.

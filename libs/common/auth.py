@@ -12,6 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from common.bounded import BoundedDict
 from common.errors import Unauthorized
 
 ALGORITHM = "EdDSA"
@@ -46,12 +47,12 @@ class ServiceTokenSigner:
 
 
 class ServiceTokenVerifier:
-    """Says which caller a token proves; verdicts are cached until the token expires."""
+    """Verifies tokens, and names their callers; verdicts are cached until the token expires."""
 
     def __init__(self, audience: str, keys: Mapping[str, list[Ed25519PublicKey]]) -> None:
         self._audience = audience
         self._keys = keys
-        self._verdicts: dict[str, tuple[str, float]] = {}
+        self._verdicts: BoundedDict[str, tuple[str, float]] = BoundedDict(_CACHED_VERDICTS)
 
     @classmethod
     def from_folder(cls, audience: str, folder: Path) -> "ServiceTokenVerifier":
@@ -70,8 +71,6 @@ class ServiceTokenVerifier:
         if time.time() < expires_at:
             return caller
         caller, expires_at = self._verify(token)
-        if len(self._verdicts) >= _CACHED_VERDICTS:
-            self._verdicts.clear()
         self._verdicts[token] = (caller, expires_at)
         return caller
 

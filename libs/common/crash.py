@@ -12,7 +12,7 @@ more. So of all processes that come by just one is killed, and once, and the tes
 - `job.claimed`: a run is claimed, and the processor doesn't know.
 - `processor.working`: the input is there, and the work begins.
 - `processor.uploaded`: the outputs are in blob, and job doesn't know.
-- `processor.completed`: job has taken the outputs, and the processor hasn't acted upon its answer.
+- `processor.completed`: job has taken the outputs, and the processor hasn't acted upon its response.
 """
 
 import os

@@ -126,7 +126,7 @@ class TooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The processor doesn't take this media type, or the bytes aren't what the media type says."""
+    """The processor doesn't take this media type, or the bytes aren't of that media type."""
 
     status, slug = 415, "unsupported-media-type"
 
@@ -138,7 +138,7 @@ class RangeNotSatisfiable(Problem):
 
 
 class Invalid(Problem):
-    """The request can be read, but what it says isn't valid; `errors` points at each fault."""
+    """The request can be read, but isn't valid; `errors` points at each fault."""
 
     status, slug = 422, "invalid"
 
@@ -170,7 +170,7 @@ class RateLimited(Problem):
 
 
 class BadGateway(Problem):
-    """A service behind this one answered with something that can't be used."""
+    """A service behind this one sent a response that can't be used."""
 
     status, slug = 502, "bad-gateway"
 
@@ -196,7 +196,7 @@ def all_problems(base: type[Problem] = Problem) -> Iterator[type[Problem]]:
 
 
 def problem_from(status: int, document: Mapping[str, Any], retry_after: str | None = None) -> Problem:
-    """The problem another service answered with, as the class it was raised as there, with its `Retry-After`."""
+    """The problem of another service's response, as the class it was raised as there, with its `Retry-After`."""
     slug = str(document.get("type", "")).removeprefix(TYPE_PREFIX)
     detail = str(document.get("detail") or "") or None
     for kind in all_problems():
@@ -205,4 +205,4 @@ def problem_from(status: int, document: Mapping[str, Any], retry_after: str | No
             return kind(detail, headers=headers, errors=document.get("errors", ()))
     if status >= 500:
         return Unavailable(detail)
-    return BadGateway(f"An unforeseen answer: {status} {slug}".strip())
+    return BadGateway(f"An unforeseen response: {status} {slug}".strip())

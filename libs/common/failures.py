@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One kind of failure; `retried` says whether a run that failed so is tried again."""
+    """One kind of failure; `retried`: a run that failed so is tried again."""
 
     slug: str
     title: str

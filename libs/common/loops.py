@@ -25,7 +25,7 @@ async def until_done(action: str, step: Callable[[], Awaitable[object]]) -> None
 
 
 async def attempt(action: str, step: Callable[[], Awaitable[object]]) -> bool:
-    """Takes the step once, and says whether it succeeded."""
+    """Takes the step once. Returns whether it succeeded."""
     try:
         await step()
     except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to outlive it

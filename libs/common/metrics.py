@@ -15,15 +15,15 @@ BYTES = tuple(float(4**power) for power in range(4, 18))
 _HTTP = ("http_request_method", "http_route", "http_response_status_code")
 
 REQUEST_SECONDS = Histogram(
-    "http_server_request_duration_seconds", "From a request's head to its answer's end.", _HTTP,
+    "http_server_request_duration_seconds", "From a request's head to its response's end.", _HTTP,
     bounds=SECONDS, registry=REGISTRY,
 )  # fmt: skip
 REQUEST_BYTES = Histogram(
     "http_server_request_body_size_bytes", "What arrived of a request's body.", _HTTP[:2],
     bounds=BYTES, registry=REGISTRY,
 )  # fmt: skip
-ANSWER_BYTES = Histogram(
-    "http_server_response_body_size_bytes", "What was sent of an answer's body.", _HTTP[:2],
+RESPONSE_BYTES = Histogram(
+    "http_server_response_body_size_bytes", "What was sent of a response's body.", _HTTP[:2],
     bounds=BYTES, registry=REGISTRY,
 )  # fmt: skip
 ACTIVE_REQUESTS = Gauge(

@@ -8,19 +8,20 @@ from typing import Literal, NoReturn, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+from gristmill.faults import explain
+
 ALIVE_FILE = "A file that is touched every 5 s, which `python -m common.probe` then looks at; none unless set."
 MAX_REQUESTS = 2_000
 AccessLog = Literal["all", "most", "none"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 LoadedSettings = TypeVar("LoadedSettings", bound=BaseSettings)
 
 
 class ProcessSettings(BaseSettings):
-    """What every process can be told."""
+    """The settings of every process."""
 
-    log_level: str = Field(
-        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="The least level that is logged."
-    )
+    log_level: LogLevel = Field("INFO", description="The least level that is logged.")
     key_file: Path | None = Field(
         None,
         description="PEM file of the Ed25519 private key that this process signs its calls to other services with.",
@@ -28,7 +29,7 @@ class ProcessSettings(BaseSettings):
 
 
 class ServerSettings(ProcessSettings):
-    """What every process with a port can be told."""
+    """The settings of every process with a port."""
 
     host: str = Field("127.0.0.1", description="The address to listen on.")
     callers_dir: Path = Field(
@@ -54,23 +55,26 @@ class ServerSettings(ProcessSettings):
 
 
 def load(kind: type[LoadedSettings]) -> LoadedSettings:
-    """Read the settings; on a fault say which variable is wrong, and exit with 2."""
+    """Read the settings. On a fault name the variable, and exit with 2."""
     prefix = kind.model_config.get("env_prefix", "")
     try:
         return kind()
     except SettingsError as error:
         # Lists and mappings are read as JSON, and what isn't is named in the message alone.
         named = re.search(r'field "(\w+)"', str(error))
-        refuse(f"{prefix}{named[1].upper() if named else ''}: this isn't JSON.")
+        refuse(f"{prefix}{named[1].upper() if named else ''}: It should be JSON.")
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
+        # Without what was given: it may be a secret.
         refuse(
-            *(f"{prefix}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}." for fault in faults)
+            *(
+                f"{prefix}{'_'.join(map(str, where)).upper()}: {what}" if where else what
+                for where, what in explain(error, kind, echo=False)
+            )
         )
 
 
 def refuse(*sentences: str) -> NoReturn:
-    """End the process: what it was told is wrong, so that starting it again can't help."""
+    """End the process: its settings are wrong, so that starting it again can't help."""
     for sentence in sentences:
         print(sentence, file=sys.stderr)  # noqa: T201 - logging is not set up yet
     raise SystemExit(2)

@@ -63,7 +63,7 @@ def span(name: str, *, kind: str = "INTERNAL", parent: str | None = None) -> "Ab
 
 
 def server_span(scope: MutableMapping[str, Any]) -> "AbstractContextManager[Span | None]":
-    """The answer to a request; `answered` gives it its name."""
+    """The response to a request; `answered` gives it its name."""
     parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
     return span(scope["method"], kind="SERVER", parent=parent)
 
@@ -91,7 +91,7 @@ def traceparent() -> str | None:
 
 
 def headers() -> dict[str, str]:
-    """What a call to another service says of the trace."""
+    """The headers of a call to another service that carry the trace."""
     parent = traceparent()
     return {} if parent is None else {TRACEPARENT: parent}
 

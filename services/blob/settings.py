@@ -21,9 +21,13 @@ class StoreSettings(BaseSettings):
     s3_bucket: str | None = Field(
         None, validate_default=True, description="s3: the bucket; `python -m services.blob.setup` makes it."
     )
-    s3_endpoint: str | None = Field(None, pattern="^https?://", description="s3: the store's URL; without it AWS.")
+    s3_endpoint: str | None = Field(
+        None, pattern="^https?://", description="An http or https URL: with s3 the store's; without it AWS."
+    )
     s3_public_endpoint: str | None = Field(
-        None, pattern="^https?://", description="s3: the store's URL in signed URLs, where users reach it by another."
+        None,
+        pattern="^https?://",
+        description="An http or https URL: with s3 the store's in signed URLs, if users reach it by another.",
     )
     s3_region: str = Field("us-east-1", min_length=1, description="s3: the bucket's region.")
     s3_addressing: Literal["path", "virtual"] = Field(
@@ -46,12 +50,12 @@ class StoreSettings(BaseSettings):
     @classmethod
     def _names_a_bucket(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("store") == "s3":
-            raise ValueError("is needed with BLOB_STORE=s3")
+            raise ValueError("It is needed with BLOB_STORE=s3")
         return value
 
 
 class Settings(StoreSettings, ServerSettings):
-    """What blob can be told."""
+    """The settings of blob."""
 
     model_config = SettingsConfigDict(env_prefix="BLOB_")
 
@@ -70,7 +74,7 @@ class Settings(StoreSettings, ServerSettings):
     public_url: str | None = Field(
         None,
         pattern="^https?://",
-        description="filesystem: the URL under which users reach this service; without it the address it listens on.",
+        description="An http or https URL: with filesystem where users reach this service; else its address.",
     )
     upload_max_age_seconds: int = Field(
         31 * 86_400, ge=86_400, description="When an upload that nobody aborts is removed, after its last byte."
@@ -86,7 +90,7 @@ class Settings(StoreSettings, ServerSettings):
     @classmethod
     def _names_a_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is None and info.data.get("store") == "filesystem":
-            raise ValueError("is needed with BLOB_STORE=filesystem")
+            raise ValueError("It is needed with BLOB_STORE=filesystem")
         return value
 
     @field_validator("upload_key_file")
@@ -95,9 +99,9 @@ class Settings(StoreSettings, ServerSettings):
         if info.data.get("store") != "filesystem":
             return value
         if value is None:
-            raise ValueError("is needed with BLOB_STORE=filesystem")
+            raise ValueError("It is needed with BLOB_STORE=filesystem")
         if not value.is_file() or value.stat().st_size < MIN_KEY_BYTES:
-            raise ValueError(f"isn't a file of {MIN_KEY_BYTES} bytes or more")
+            raise ValueError(f"It should be a file of {MIN_KEY_BYTES} bytes or more")
         return value
 
     @property

@@ -1,4 +1,4 @@
-"""`python -m services.blob.setup`: makes the bucket ready for blob, and says which rights blob then needs.
+"""`python -m services.blob.setup`: makes the bucket ready for blob, and prints the rights that blob then needs.
 
 It may be run again at any time, also on a bucket that holds blobs. Its own rights are those of whoever runs it.
 """
@@ -46,7 +46,7 @@ class SetupError(Exception):
 
 
 class SetupSettings(StoreSettings):
-    """What the setup can be told. There is nothing to set up for the other store."""
+    """The settings of the setup. There is nothing to set up for the other store."""
 
     store: Literal["s3"] = "s3"
 
@@ -168,7 +168,8 @@ def main() -> int:
         prog="python -m services.blob.setup",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
-        epilog=f"It is told by the environment, and finds its credentials as all tools of AWS do.\n\n{variables}",
+        epilog="Its settings come from the environment, and its credentials from where all tools of AWS find theirs."
+        f"\n\n{variables}",
     ).parse_args()
     settings = load(SetupSettings)
     options = s3_options(settings)

@@ -23,7 +23,7 @@ from services.blob.ports import BlobStore, ListedBlob, UploadStore
 UPLOADS_AT_ONCE = 32
 
 Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ async def list_page(store: BlobStore, prefix: str, after: str, limit: int) -> tu
 
 
 async def plan_uploads(uploads: UploadStore, requests: Sequence[UploadRequest], *, max_bytes: int) -> list[UploadPlan]:
-    """A plan for each. The 1,000 URLs that one answer may have are dealt out in order, and what comes after that
-    is only told about.
+    """A plan for each. The 1,000 URLs that one response may have are dealt out in order, and what comes after that
+    is only described.
 
     Raises `Invalid` for an id that no blob can have or that is there twice, `TooLarge`, `StorageFull`, `Conflict`.
     """
@@ -124,10 +124,10 @@ def _check_facts(facts: Sequence[UploadFacts]) -> None:
         seen.add(each.id)
 
 
-async def _for_each(asked: Sequence[Asked], answer: Callable[[Asked], Awaitable[Answer]]) -> list[Answer]:
+async def _for_each(asked: Sequence[Asked], answer: Callable[[Asked], Awaitable[Result]]) -> list[Result]:
     at_once = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
-    async def one(each: Asked) -> Answer:
+    async def one(each: Asked) -> Result:
         async with at_once:
             return await answer(each)
 

@@ -18,7 +18,7 @@ from common.clients.jwks import JwksClient
 from common.loops import repeat, until_done
 from common.mongo.client import Client, opened
 from common.retries import RetryBudget
-from common.web import health, metrics, problems
+from common.web import health, metrics, paths, problems
 from common.web.fast import FastRoutes
 from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
@@ -27,9 +27,10 @@ from services.front.adapters.mongodb.batches import MongoBatchStore
 from services.front.adapters.mongodb.budgets import MongoBudgets
 from services.front.adapters.mongodb.changes import MongoChanges
 from services.front.adapters.mongodb.idempotency import MongoIdempotencyStore
-from services.front.adapters.mongodb.inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb.inline import MongoInlineStore
 from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.adapters.mongodb.listing import MongoListingStore
+from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, events, internal, jobs, listing, processors
@@ -55,7 +56,8 @@ from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.idempotency import Idempotency
 from services.front.use_cases.listing import ListJobs
 from services.front.use_cases.rate import LimitedTokens
-from services.front.use_cases.read import ReadJob, TakeReports
+from services.front.use_cases.read import ReadJob
+from services.front.use_cases.reports import TakeReports
 from services.front.use_cases.upload import Uploads
 from services.front.use_cases.watch import Watching
 
@@ -110,7 +112,6 @@ async def open_core(
             blobs,
             advance,
             most_seconds=settings.upload_most_seconds,
-            grace_seconds=settings.upload_grace_seconds,
             lease_seconds=settings.lease_seconds,
         )
         retention = MongoRetentionStore(mongodb, settings.database)
@@ -181,7 +182,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             catalogue,
             later,
             terms=terms,
-            full_tenants=core.advance.full_tenants,
+            queue_backoff=core.advance.queue_backoff,
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
@@ -191,7 +192,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.blobs,
             catalogue,
             terms=terms,
-            full_tenants=core.advance.full_tenants,
+            queue_backoff=core.advance.queue_backoff,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
             now=core.jobs.now,
@@ -247,8 +248,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
-        internal_app.state.take_reports = TakeReports(core.jobs, core.advance)
-        internal_app.include_router(internal.router)
+        internal_app.include_router(internal.router(TakeReports(core.jobs, core.advance)))
         internal_app.include_router(metrics.router())
         problems.install(internal_app)
 
@@ -300,7 +300,7 @@ async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncItera
     """Both applications, at their addresses."""
     async with open_core(settings) as core, open_apps(settings, readiness, core) as (public, internal_app):
         yield [
-            Listener(public, settings.host, settings.port, settings.max_requests, events.HELD, settings.access_log),
+            Listener(public, settings.host, settings.port, settings.max_requests, paths.EVENTS, settings.access_log),
             Listener(
                 internal_app,
                 settings.host,

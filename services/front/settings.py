@@ -26,7 +26,7 @@ class CoreSettings(ProcessSettings):
     blob_url: str = Field(description="Where blob is.")
     job_url: str = Field(description="Where job is.")
     blob_seconds: float = Field(
-        30, gt=0, description="How long blob may say nothing, or take nothing of a body, until it counts as away."
+        30, gt=0, description="How long blob may send nothing, or take nothing of a body, until it counts as away."
     )
 
     keep_inputs: bool = Field(False, description="Keep a job's input for as long as its outputs.")
@@ -44,13 +44,13 @@ class CoreSettings(ProcessSettings):
 
 
 class TrackerSettings(CoreSettings):
-    """What the tracker can be told: nothing of users' tokens, and no port."""
+    """The settings of the tracker: it has no port, and no users' tokens."""
 
     alive_file: Path | None = Field(None, description=ALIVE_FILE)
 
 
 class Settings(CoreSettings, ServerSettings):
-    """What front can be told."""
+    """The settings of front."""
 
     model_config = SettingsConfigDict(env_prefix="FRONT_")
 
@@ -90,7 +90,7 @@ class Settings(CoreSettings, ServerSettings):
     )
 
     deadline_seconds: int = Field(
-        DAY, ge=1, description="How long a job may take once it is queued, unless it says so."
+        DAY, ge=1, description="How long a job may take once it is queued, unless the request sets it."
     )
     max_deadline_seconds: int = Field(
         7 * DAY, ge=1, le=MAX_DEADLINE_SECONDS, description="The longest deadline that a job may ask for."
@@ -104,9 +104,13 @@ class Settings(CoreSettings, ServerSettings):
     stall_seconds: float = Field(
         20, gt=0, description="A body that sends nothing for so long is refused; less than blob's own patience."
     )
-    link_bits_per_second: float = Field(112_000, gt=0, description="How fast a client's line is, unless it says so.")
+    link_bits_per_second: float = Field(
+        112_000, gt=0, description="How fast a client's line is, unless the request sets it."
+    )
 
-    heartbeat_seconds: float = Field(15, gt=0, description="How often a stream of events says that it is still there.")
+    heartbeat_seconds: float = Field(
+        15, gt=0, description="How often a stream of events sends a comment, so that it stays open."
+    )
     stream_seconds: float = Field(3600, gt=0, description="How long a stream of events may last; it can be resumed.")
     max_streams: int = Field(5_000, ge=1, description="How many streams of events one front has open at most.")
     max_streams_per_owner: int = Field(100, ge=1, description="How many of these one owner may have.")

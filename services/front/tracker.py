@@ -1,6 +1,6 @@
 """`python -m services.front.tracker`: brings what a crash left to its end, and deletes what is over.
 
-Any number may run. It has no port; that it is well it shows by a file (`FRONT_ALIVE_FILE`).
+Any number may run. It has no port; it reports liveness by touching `FRONT_ALIVE_FILE`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from services.front.settings import CoreSettings, TrackerSettings
 from services.front.use_cases.tracking.recover import Recover
 from services.front.use_cases.tracking.retire import Retire
 from services.front.use_cases.tracking.sweep import Sweep
+from services.front.use_cases.tracking.uploads import TrackUploads
 
 log = get_logger()
 
@@ -32,8 +33,16 @@ async def recover_for_ever(core: Core, settings: CoreSettings) -> None:
     await repeat("tracker.recover", recover, settings.recovery_seconds)
 
 
-async def look_at_uploads_for_ever(core: Core, settings: CoreSettings) -> None:
-    await repeat("tracker.uploads", core.uploads.look, settings.recovery_seconds)
+async def track_uploads_for_ever(core: Core, settings: CoreSettings) -> None:
+    track = TrackUploads(
+        core.jobs,
+        core.batches,
+        core.blobs,
+        core.advance,
+        core.uploads,
+        grace_seconds=settings.upload_grace_seconds,
+    )
+    await repeat("tracker.uploads", track, settings.recovery_seconds)
 
 
 async def retire_for_ever(core: Core, settings: CoreSettings) -> None:
@@ -55,25 +64,25 @@ async def sweep_for_ever(core: Core, settings: CoreSettings) -> None:
     sweep = Sweep(core.jobs, core.inline, core.blobs, orphan_seconds=settings.orphan_seconds)
 
     async def once() -> None:
-        if await core.jobs.take_task("sweep", settings.sweep_seconds):
+        if await core.jobs.claim_task("sweep", settings.sweep_seconds):
             log.info("tracker.swept", inline=await sweep.inline(), blobs=await sweep.blobs())
 
     await repeat("tracker.sweep", once, settings.sweep_seconds / 4)
 
 
 async def main(settings: TrackerSettings) -> None:
-    told_to_stop = asyncio.Event()
+    stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_core(settings) as core, showing_life(settings.alive_file):
         loops = [
             asyncio.create_task(recover_for_ever(core, settings)),
-            asyncio.create_task(look_at_uploads_for_ever(core, settings)),
+            asyncio.create_task(track_uploads_for_ever(core, settings)),
             asyncio.create_task(retire_for_ever(core, settings)),
             asyncio.create_task(sweep_for_ever(core, settings)),
         ]
         log.info("tracker.started")
-        await told_to_stop.wait()
+        await stopping.wait()
         await stop(*loops)
 
 

@@ -11,7 +11,7 @@ from common.clients.front import FrontClient
 from common.clients.http import ServiceHttp, open_http
 from common.loops import repeat, until_done
 from common.mongo.client import Client, opened
-from common.web import health, problems
+from common.web import health, paths, problems
 from common.web.fast import FastRoutes, add_calls
 from common.web.serve import Listener, Readiness, background
 from services.job.adapters.mongodb.database import JobDatabase
@@ -83,4 +83,4 @@ async def open_app(
 @asynccontextmanager
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
     async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port, settings.max_requests, routes.HELD, settings.access_log)]
+        yield [Listener(app, settings.host, settings.port, settings.max_requests, paths.CLAIMS, settings.access_log)]

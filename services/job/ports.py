@@ -1,7 +1,7 @@
-"""What job needs from outside: a store of runs, a store of offers, and front's ear.
+"""What job needs from outside: a store of runs, a store of offers, and front to report to.
 
-Every time is the store's own clock, so that no process's clock decides about a lease; only lengths are
-arguments, in seconds. A store that can't be reached raises its own error, and nothing is known of the write.
+Stores keep all times by their own clock, so that no process's clock decides about a lease; arguments are lengths of
+time, in seconds. A store that can't be reached raises its own error, and a write may have taken hold or not.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -15,7 +15,7 @@ from services.job.domain.rules import RetryPolicy
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """A claim that a new run is given to as it is written: born RUNNING, with fence 1 and a lease to start in."""
+    """The claim that gets a new run as it is written: RUNNING, with fence 1, and a lease of `start_seconds`."""
 
     claim_id: str
     start_seconds: float
@@ -23,7 +23,7 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """`created` says whether this call made the run; else `state` is that of the run which was there."""
+    """The state of a run that was submitted, and whether this call created it."""
 
     state: RunState
     created: bool
@@ -31,16 +31,15 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that a claim holds, and the fence that proves it.
-
-    `deadline_seconds` are left until its deadline, if it has one; the run's own say nothing any more. `alone` says
-    that the next lapse would be its last: nothing may be worked on beside it, so that no other run can be to blame.
-    """
+    """A run that a claim has, and the fence that proves it."""
 
     run: RunSubmit
+    """As it was submitted; its `deadline_seconds` means nothing any more."""
     fence: int
     deadline_seconds: float | None = None
+    """How long it is until the run's deadline, if it has one."""
     alone: bool = False
+    """The next lapse would be its last, so nothing may be worked on beside it: no other run can be to blame."""
 
 
 class RunStore(Protocol):
@@ -51,27 +50,27 @@ class RunStore(Protocol):
     """
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
-        """Queue a run, or hand it over; one with this id that is there already stays as it is.
+        """Queue a run, or hand it over to a claim. A run with this id that is there already stays as it is.
 
-        Its deadline, if it has one, begins now; nothing moves it.
-        Raises `Invalid` for values that can't be stored.
+        Its deadline is `run.deadline_seconds` from now, and nothing moves it. Raises `Invalid` for values that can't be
+        stored.
         """
 
     async def queued_estimate(self, tenant: str) -> int:
-        """About how many runs of the tenant are queued, cheaply."""
+        """About how many runs of the tenant are queued: a sum over its flows."""
 
     async def queued_count(self, tenant: str) -> int:
-        """The same, counted."""
+        """How many runs of the tenant are queued, counted; of each flow up to 100,000."""
 
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
     ) -> Sequence[Claimed]:
-        """Take up to `limit` runs that are due; each raises its fence. Tenants share by weight, and of a tenant's runs
-        that want the same, the one goes first that is due longest. None is taken of a tenant that has as many running
-        as it may.
+        """Take up to `limit` runs that are due and want one of `processors`. Each is RUNNING then, with a higher fence
+        and a lease of `start_seconds`; each run goes to exactly one claim.
 
-        None is taken whose deadline has passed. When runs are still this claim's, they are returned again and none is
-        taken. Of many that claim at once each run goes to one.
+        Tenants share by weight; of a tenant's runs that want the same, the one goes first that has been due longest.
+        No run is taken whose deadline has passed, and none of a tenant that has as many running as it may. A claim that
+        still has runs gets these again, and no others.
         """
 
     async def heartbeat(
@@ -84,42 +83,39 @@ class RunStore(Protocol):
         phase: str | None = None,
         progress: float | None = None,
     ) -> None:
-        """Renew the lease; the first one with `started` begins the attempt. One before that says that the run is held
-        until it may begin.
+        """Renew the lease, to `lease_seconds` from now. The first heartbeat with `started` begins the attempt.
 
-        `phase` and `progress` are what the attempt is at until another one says so, or it is over.
+        `phase` and `progress` (0 to 1) describe the attempt until the next heartbeat that has them, or its end.
         """
 
     async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
-        """End the run as SUCCESS; returns whether this call did. False: it had been completed with this fence."""
+        """End the run as SUCCESS. Returns whether this call did; False: it had been completed with this fence."""
 
     async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
-        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED.
-
-        Returns which of them came about.
+        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED. Returns the
+        state it is in then.
         """
 
     async def release(self, run_id: str, fence: int) -> None:
         """Queue the run again with a new fence, at its old place; the attempt under way doesn't count."""
 
     async def sweep(self, retry: RetryPolicy) -> int:
-        """End every run whose deadline has passed as FAILED with `deadline`, and take back every other one whose lease
-        has lapsed, each with a new fence; returns how many.
+        """End every run whose deadline has passed, as FAILED with `deadline`; and queue every other one whose lease has
+        lapsed, with a new fence, at its old place. Returns how many runs there were.
 
-        One that never started goes back to its place. One that did goes back after a backoff, or ends as FAILED with
-        `poison` when it has lapsed as often as `retry` allows attempts. Before the last of them it is to be worked on
-        alone. Safe in many processes at once.
+        A run that lapsed as often as `retry` allows attempts, started each time, ends as FAILED with `poison`; before
+        the last attempt it becomes `Claimed.alone`. Safe in many processes at once.
         """
 
     async def cancel(self, run_id: str) -> RunStatus:
-        """End the run as CANCELLED, with a new fence, unless it has ended. Returns how it has ended.
+        """End the run as CANCELLED, with a new fence, unless it has ended. Returns the run as it ended.
 
         A run that isn't there is written as CANCELLED, and kept for `TOMBSTONE_SECONDS`, so that a submit that comes
-        late starts nothing. Nobody is told of that one but the caller.
+        late starts nothing. That one isn't reported. Raises `Unavailable` when the run changes all the time.
         """
 
     async def delete(self, run_id: str) -> None:
-        """Forget a run that has ended; one that isn't there is fine. Raises `Conflict` while it hasn't ended.
+        """Forget a run that has ended; one that isn't there is no fault. Raises `Conflict` while it hasn't ended.
 
         Front deletes what is final there, and submits nothing of that kind. But a front that was stopped between its
         look at the job and its submit may go on after any time: so the id and the state are kept for
@@ -127,23 +123,26 @@ class RunStore(Protocol):
         """
 
     async def statuses(self, ids: Sequence[str], live: Collection[str] | None = None) -> list[RunStatus]:
-        """Those of the runs that exist and were not deleted, in no order.
+        """The runs among these that exist and were not deleted, in no order.
 
-        `live`: all that a run may want and be taken now; with it, a queued run that wants something else is waiting
-        for a processor. Of queued ones with an estimate of their position, unless that would take too long for so
-        many.
+        `live` is everything that a processor which is live takes: with it, a queued run that wants something else has
+        the phase `waiting-for-processor`. A queued run has an estimate of its position, unless `ids` has too many.
         """
 
-    async def take_reports(self, limit: int) -> list[RunStatus]:
-        """Ended runs whose report is due, each taken by one caller; it is due again later unless `settle` says so."""
+    async def claim_reports(self, limit: int) -> list[RunStatus]:
+        """Up to `limit` ended runs whose report is due. Each is this caller's alone for 2 to 30 s, longer each time,
+        and then due again, unless it is settled.
+        """
 
     async def settle(self, ids: Sequence[str]) -> None:
-        """These runs need no further report."""
+        """Front knows the end of these runs: they need no further report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Of the runs that want one thing: about how many are queued, how long the oldest is due, and how many run."""
+    """Of the runs that want one processor: about how many are queued, how long the oldest has been due, in seconds, and
+    how many are running.
+    """
 
     processor: str
     queued: int
@@ -155,31 +154,33 @@ class QueueDepths(Protocol):
     """What an autoscaler wants to know."""
 
     async def depths(self) -> list[Depth]:
-        """For everything that is wanted by runs that wait or run, 500 things at the most."""
+        """One for each processor that a queued or running run wants, by name; up to 500."""
 
 
 class QueueHints(Protocol):
-    """A store that can say that something was queued, by whichever process. A hint may come late, twice or never."""
+    """Hints that a run was queued, by whichever process. A hint may come late, twice or never."""
 
     def queued(self) -> AsyncIterator[str | None]:
-        """The processor a run was queued for, None when it isn't known. Ends with an error when hints break off."""
+        """The processor that each run wants, None when it isn't known. Raises when the hints break off."""
 
 
 class OfferStore(Protocol):
-    """What processors can run: names, and the versions of each that were offered."""
+    """The processors on offer, by name and version."""
 
     async def offer(self, offers: Sequence[ProcessorOffer], kept_seconds: float) -> None:
-        """These are offered now; what was not offered in the last `kept_seconds` may go."""
+        """Write down that these are offered now. Those that were not in the last `kept_seconds` may be removed."""
 
     async def offered(self, live_seconds: float, kept_seconds: float) -> list[OfferedProcessor]:
-        """All that was offered in the last `kept_seconds`, by name; live if in the last `live_seconds`.
+        """The processors that were offered in the last `kept_seconds`, by name; live if in the last `live_seconds`.
 
-        A name is described by the highest of its live versions, or the highest of all when none is live.
+        A processor is described by the highest of its live versions, or the highest of all when none is live.
         """
 
 
 class FrontReports(Protocol):
-    """Front, which wants to know how runs ended."""
+    """Front, which has to know how runs ended."""
 
     async def report(self, runs: Sequence[RunStatus]) -> list[str]:
-        """The ids that front has settled. Raises `Unavailable` when front can't be reached."""
+        """Report runs that have ended. Returns the ids of those that front has settled. Raises `Unavailable` when front
+        can't be reached.
+        """

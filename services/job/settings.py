@@ -11,7 +11,7 @@ from services.job.domain.tenants import Tenant, Tenants
 
 
 class Settings(ServerSettings):
-    """What job can be told."""
+    """The settings of job."""
 
     model_config = SettingsConfigDict(env_prefix="JOB_")
 

@@ -12,7 +12,7 @@ from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from services.processor.attempt import Attempts
 from services.processor.child.main import Limits
-from services.processor.ports import Blob, Job
+from services.processor.ports import Blobs, Runs
 from services.processor.registry import Processors
 from services.processor.sandbox.folders import process_folder
 from services.processor.sandbox.process import Sandbox
@@ -21,15 +21,15 @@ from services.processor.worker import Pace, Worker
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[tuple[Job, Blob]]:
+async def open_services(settings: Settings) -> AsyncIterator[tuple[Runs, Blobs]]:
     """Clients of job and blob, with connection pools of their own."""
     signer = ServiceTokenSigner.from_file("processor", settings.key_file)
-    async with open_http(settings.job_url) as http, open_blob_client(settings.blob_url, signer) as blob:
-        yield JobClient(ServiceHttp(http, signer, "job")), blob
+    async with open_http(settings.job_url) as http, open_blob_client(settings.blob_url, signer) as blobs:
+        yield JobClient(ServiceHttp(http, signer, "job")), blobs
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Processors) -> AsyncIterator[Worker]:
+async def open_worker(settings: Settings, runs: Runs, blobs: Blobs, processors: Processors) -> AsyncIterator[Worker]:
     """A worker that is ready to run, and its private folder, which goes with it."""
     sandbox = Sandbox.started(
         Limits(
@@ -47,9 +47,9 @@ async def open_worker(settings: Settings, job: Job, blob: Blob, processors: Proc
         strict=settings.sandbox == "strict",
     )
     with process_folder(settings.work_dir) as folder:
-        attempts = Attempts(blob, sandbox, processors, folder, settings.wall_seconds)
+        attempts = Attempts(blobs, sandbox, processors, folder, settings.wall_seconds)
         yield Worker(
-            job,
+            runs,
             attempts,
             Pace(
                 slots=settings.slots,
@@ -66,8 +66,8 @@ def run_processor(settings: Settings, processors: Processors) -> None:
 
     async def main() -> None:
         async with (
-            open_services(settings) as (job, blob),
-            open_worker(settings, job, blob, processors) as worker,
+            open_services(settings) as (runs, blobs),
+            open_worker(settings, runs, blobs, processors) as worker,
             showing_life(settings.alive_file),
         ):
             loop = asyncio.get_running_loop()

@@ -15,9 +15,9 @@ from gristmill import InputFile, Output
 from gristmill.wire import versions
 from services.processor.child.main import INPUT_FILE
 from services.processor.lease import Lease
-from services.processor.ports import Blob
+from services.processor.ports import Blobs
 from services.processor.registry import Processors
-from services.processor.retry import until_answered
+from services.processor.retry import until_responded
 from services.processor.sandbox.folders import run_folder
 from services.processor.sandbox.process import RunFailed, Sandbox, progress
 
@@ -28,7 +28,7 @@ CHUNK_BYTES = 256 * 1024
 class Attempts:
     """Makes them. `transfer_seconds` bounds the reading of the input, and the writing of all outputs."""
 
-    blob: Blob
+    blobs: Blobs
     sandbox: Sandbox
     processors: Processors
     folder: Path
@@ -59,7 +59,7 @@ class Attempts:
         lease.enter("DOWNLOADING")
         try:
             async with asyncio.timeout(self.transfer_seconds):
-                await until_answered(lambda: download(self.blob, source, path), "download")
+                await until_responded(lambda: download(self.blobs, source, path), "download")
         except NotFound:
             # Blobs are written once and visible only whole, so one that is missing doesn't come later.
             raise RunFailed("input-lost", "The input isn't in the store any more.") from None
@@ -71,20 +71,20 @@ class Attempts:
         try:
             async with asyncio.timeout(self.transfer_seconds):
                 return [
-                    await upload(self.blob, output_blob_id(run.id, run.fence, n), output)
+                    await upload(self.blobs, output_blob_id(run.id, run.fence, n), output)
                     for n, output in enumerate(outputs)
                 ]
         except TimeoutError:
             raise RunFailed("internal", "The outputs couldn't be written to the store in time.") from None
 
 
-async def download(blob: Blob, source: InputRef, path: Path) -> None:
+async def download(blobs: Blobs, source: InputRef, path: Path) -> None:
     """Write the input to `path`. Raises `BadGateway` for other bytes than the job's: a bit can flip on the way."""
     digest = hashlib.sha256()
     size = 0
     # Not in a thread: a cancellation would lose the file that it opens.
     with path.open("wb") as target:
-        async with blob.open(source.blob_id) as body:
+        async with blobs.open(source.blob_id) as body:
             async for chunk in body.chunks:
                 size += len(chunk)
                 if size > source.size:
@@ -95,10 +95,10 @@ async def download(blob: Blob, source: InputRef, path: Path) -> None:
         raise BadGateway("blob sent other bytes than the job's input.")
 
 
-async def upload(blob: Blob, blob_id: str, output: Output) -> OutputInfo:
+async def upload(blobs: Blobs, blob_id: str, output: Output) -> OutputInfo:
     """Write an output to blob, which checks size and digest while the bytes arrive."""
     size, sha256 = await asyncio.to_thread(_measure, output.path)
-    await until_answered(lambda: blob.put(blob_id, _read(output.path), size=size, sha256=sha256), "upload")
+    await until_responded(lambda: blobs.put(blob_id, _read(output.path), size=size, sha256=sha256), "upload")
     return OutputInfo(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
 
 

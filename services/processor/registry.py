@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gristmill import Processor
+from gristmill.faults import explain
 from gristmill.wire.processors import OfferedLimits, ProcessorOffer
 from services.processor.processors.analyzer import Analyzer
 from services.processor.processors.command import Command
@@ -20,7 +21,7 @@ Processors = dict[str, Processor[Any]]
 
 
 class RegistryError(Exception):
-    """A processor can't be offered; the message says which, and why."""
+    """A processor can't be offered. The message has which one, and why."""
 
 
 def available(settings: Settings) -> Processors:
@@ -49,7 +50,7 @@ def installed() -> Processors:
 
 
 def offers(processors: Iterable[Processor[Any]]) -> list[ProcessorOffer]:
-    """What job is told about them."""
+    """How they are offered to job."""
     return [_offer(processor) for processor in processors]
 
 
@@ -65,8 +66,8 @@ def _load(point: EntryPoint) -> Processor[Any]:
         check_media_types(offer.media_types)
         check_schema(offer.params)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise RegistryError(f"The entry point {point.name} = {point.value}: {'; '.join(faults)}.") from error
+        found = (f"{'.'.join(map(str, where))}: {what}" for where, what in explain(error, ProcessorOffer))
+        raise RegistryError(f"The entry point {point.name} = {point.value}: {' '.join(found)}") from error
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise RegistryError(f"The entry point {point.name} = {point.value}: {error}.") from error
     return processor

@@ -10,12 +10,12 @@ from common.retries import pauses
 
 log = get_logger()
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 PASSING = (Unavailable, BadGateway, StorageFull)
 
 
-async def until_answered(call: Callable[[], Awaitable[Answer]], what: str) -> Answer:
+async def until_responded(call: Callable[[], Awaitable[Result]], what: str) -> Result:
     """The call's answer, however long the other side is away: whoever waits sets the deadline.
 
     Raises what is definite: a stale fence, a refusal.

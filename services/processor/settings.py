@@ -68,8 +68,8 @@ class Settings(ProcessSettings):
         "the system's libraries and the installed packages.",
     )
     heartbeat_seconds: float = Field(10, gt=0, description="How often a run's lease is renewed.")
-    offer_seconds: float = Field(30, gt=0, description="How often job is told what this process can run.")
-    claim_wait_seconds: float = Field(20, ge=0, le=60, description="How long job may hold a claim until a run comes.")
+    offer_seconds: float = Field(30, gt=0, description="How often this process offers its processors to job.")
+    claim_wait_seconds: float = Field(20, ge=0, le=60, description="How long a claim waits for a run.")
     drain_seconds: float = Field(20, ge=0, le=25, description="How long work may go on after SIGTERM.")
 
     @model_validator(mode="after")

@@ -21,9 +21,9 @@ from common.retries import pauses
 from gristmill.wire import versions
 from services.processor.attempt import Attempts
 from services.processor.lease import Lease, LeaseLost
-from services.processor.ports import Job
+from services.processor.ports import Runs
 from services.processor.registry import offers
-from services.processor.retry import until_answered
+from services.processor.retry import until_responded
 from services.processor.sandbox.process import RunFailed
 
 log = get_logger()
@@ -45,8 +45,8 @@ class Pace:
 class Worker:
     """Each slot works on one run at a time. Nothing that job or blob does ends the worker; only `stop` does."""
 
-    def __init__(self, job: Job, attempts: Attempts, pace: Pace) -> None:
-        self._job = job
+    def __init__(self, runs: Runs, attempts: Attempts, pace: Pace) -> None:
+        self._runs = runs
         self._attempts = attempts
         self._pace = pace
         self._stopping = asyncio.Event()
@@ -84,7 +84,7 @@ class Worker:
         pause = pauses()
         while True:
             try:
-                await self._job.offer(mine)
+                await self._runs.offer(mine)
             except Problem as problem:
                 log.warning("offer.failed", error=type(problem).__name__, detail=problem.detail)
                 await asyncio.sleep(next(pause))
@@ -110,7 +110,7 @@ class Worker:
         self._freed.set()
 
     async def _slot(self, run: ClaimedRun | None) -> None:
-        """Work on a run, and on those that come with the answers to its report."""
+        """Work on a run, and on those that come with the responses to its report."""
         while run is not None:
             if self._stopping.is_set() or self._one_alone:
                 return await self._give_back(run)
@@ -139,12 +139,12 @@ class Worker:
             await asyncio.wait(others)
 
     async def _claim(self, most: int) -> list[ClaimedRun]:
-        """The next runs, or none in time. An answer that was lost is asked for again by the same claim id."""
+        """The next runs, or none in time. A response that was lost is asked for again by the same claim id."""
         request = self._claim_request(most, self._pace.claim_wait_seconds)
         pause = pauses()
         while True:
             try:
-                return await self._job.claim(request)
+                return await self._runs.claim(request)
             except Problem as problem:
                 log.warning("claim.failed", error=type(problem).__name__, detail=problem.detail)
                 await asyncio.sleep(next(pause))
@@ -153,7 +153,7 @@ class Worker:
         return ClaimRequest(claim_id=new_id(), processors=self._offered, max=most, wait_seconds=wait_seconds)
 
     async def _see_through(self, run: ClaimedRun) -> ClaimedRun | None:
-        """Work on a run and report it; returns the next run, when one came with the answer."""
+        """Work on a run and report it; returns the next run, when one came with the response."""
         log.info("run.claimed", processor=run.processor)
         try:
             outcome = await self._work(run)
@@ -167,8 +167,8 @@ class Worker:
         outcome: Complete | Fail | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                lease = Lease(self._job, run, self._pace.heartbeat_seconds)
-                await (lease.hold() if run.alone else lease.begin())
+                lease = Lease(self._runs, run, self._pace.heartbeat_seconds)
+                await (lease.reserve() if run.alone else lease.begin())
                 keeping = group.create_task(lease.keep())  # when it fails, the group cancels the work
                 if run.alone:
                     await self._others_over()
@@ -195,10 +195,10 @@ class Worker:
         """Repeated until job answers: the work is done, and must not be done again for want of a reply."""
         try:
             if isinstance(outcome, Fail):
-                await until_answered(lambda: self._job.fail(run.id, outcome), "fail")
+                await until_responded(lambda: self._runs.fail(run.id, outcome), "fail")
                 log.info("run.failed", type=outcome.error.type)
                 return None
-            runs = await until_answered(lambda: self._job.complete(run.id, outcome), "complete")
+            runs = await until_responded(lambda: self._runs.complete(run.id, outcome), "complete")
         except StaleFence:
             log.warning("run.lost", reason="The report came too late.")
             return None
@@ -213,7 +213,7 @@ class Worker:
         """Best effort: a run that can't be given back lapses."""
         with contextlib.suppress(Problem, TimeoutError):
             async with asyncio.timeout(GIVE_BACK_SECONDS):
-                await until_answered(lambda: self._job.release(run.id, Release(fence=run.fence)), "release")
+                await until_responded(lambda: self._runs.release(run.id, Release(fence=run.fence)), "release")
                 log.info("run.given_back", run=run.id)
 
 

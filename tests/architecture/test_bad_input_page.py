@@ -1,4 +1,4 @@
-"""Every row of the page of bad input has tests that are there, and an answer whose type the docs explain."""
+"""Every row of the page of bad input has tests that are there, and a response whose type the docs explain."""
 
 import ast
 import re

@@ -69,7 +69,7 @@ async def test_uploads_are_jobs_that_wait(stores: Stores) -> None:
     assert job.upload.sha256 == "ab" * 32
     assert job.upload.expires_at == job.created_at + timedelta(seconds=100)
     await stores.until_due()
-    assert await stores.jobs.take_lapsed({Status.CREATED}, 1, 10) == [], "nobody's lease is on it"
+    assert await stores.jobs.claim_lapsed({Status.CREATED}, 1, 10) == [], "nobody's lease is on it"
 
 
 async def test_a_batch_comes_back_as_it_was_written(stores: Stores) -> None:
@@ -99,12 +99,12 @@ async def test_pages_and_counts_are_of_one_batch(stores: Stores) -> None:
 
 async def test_an_upload_that_is_due_is_taken_once_and_then_rests_longer(stores: Stores) -> None:
     _, ids = await new_batch(stores, 4)
-    assert await stores.batches.take_uploads(10) == []
+    assert await stores.batches.claim_uploads(10) == []
     await stores.until_due()
-    taken = await asyncio.gather(*(stores.batches.take_uploads(10) for _ in range(3)))
+    taken = await asyncio.gather(*(stores.batches.claim_uploads(10) for _ in range(3)))
     assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
     await stores.until_due()
-    assert await stores.batches.take_uploads(10) == [], "the pause has doubled"
+    assert await stores.batches.claim_uploads(10) == [], "the pause has doubled"
 
 
 async def test_an_upload_that_is_done_is_not_looked_at_again(stores: Stores) -> None:
@@ -112,7 +112,7 @@ async def test_an_upload_that_is_done_is_not_looked_at_again(stores: Stores) -> 
     await stores.jobs.apply(ids[0], Transition.stored(7, "ab" * 32), 600)
     await stores.jobs.apply(ids[1], Transition.not_stored(JobError("upload-expired", "")))
     await stores.until_due()
-    assert await stores.batches.take_uploads(10) == []
+    assert await stores.batches.claim_uploads(10) == []
 
 
 async def test_an_expiry_moves_forth_but_not_past_the_most(stores: Stores) -> None:
@@ -129,16 +129,16 @@ async def test_an_expiry_moves_forth_but_not_past_the_most(stores: Stores) -> No
 
 async def test_a_held_job_goes_on_only_when_its_batch_is_released(stores: Stores) -> None:
     batch_id, ids = await new_batch(stores, 2, held=True)
-    assert [batch.id for batch in await stores.batches.take_held(10)] == [batch_id]
+    assert [batch.id for batch in await stores.batches.claim_held(10)] == [batch_id]
     for job_id in ids:
         await stores.jobs.apply(job_id, Transition.stored(7, "ab" * 32), 0)
-    assert await stores.jobs.take_lapsed({Status.STORED}, 600, 10) == []
+    assert await stores.jobs.claim_lapsed({Status.STORED}, 600, 10) == []
     await stores.batches.release_batch(batch_id)
-    released = await stores.jobs.take_lapsed({Status.STORED}, 600, 10)
+    released = await stores.jobs.claim_lapsed({Status.STORED}, 600, 10)
     assert sorted(job.id for job in released) == sorted(ids)
     assert not any(job.held for job in released)
     await stores.until_due()
-    assert await stores.batches.take_held(10) == []
+    assert await stores.batches.claim_held(10) == []
 
 
 async def test_a_held_job_can_be_withdrawn_until_its_batch_is_released(stores: Stores) -> None:
@@ -161,12 +161,12 @@ async def test_a_file_that_is_verified_says_so_until_it_is(stores: Stores) -> No
 
 async def test_held_batches_have_their_turns(stores: Stores) -> None:
     ids = {(await new_batch(stores, 1, held=True))[0] for _ in range(4)}
-    first = await stores.batches.take_held(2)
-    second = await stores.batches.take_held(2)
+    first = await stores.batches.claim_held(2)
+    second = await stores.batches.claim_held(2)
     assert {batch.id for batch in [*first, *second]} == ids, "those that wait long don't keep others from their turn"
-    assert await stores.batches.take_held(2) == []
+    assert await stores.batches.claim_held(2) == []
     await stores.until_due()
-    assert len(await stores.batches.take_held(10)) == 4
+    assert len(await stores.batches.claim_held(10)) == 4
 
 
 async def test_what_is_forgotten_is_gone(stores: Stores) -> None:

@@ -43,9 +43,9 @@ async def test_one_that_is_not_there_is_not_deleted(stores: Stores) -> None:
 async def test_the_cancel_of_one_that_is_not_final_is_repeated(stores: Stores) -> None:
     job_id = await stores.job_in(Status.SUBMITTED)
     await stores.jobs.delete(job_id, LEASE)
-    assert not await stores.jobs.take_cancels(LONG, 10)
+    assert not await stores.jobs.claim_cancels(LONG, 10)
     await stores.lapse()
-    assert [job.id for job in await stores.jobs.take_cancels(LONG, 10)] == [job_id]
+    assert [job.id for job in await stores.jobs.claim_cancels(LONG, 10)] == [job_id]
 
 
 async def test_what_a_tracker_knew_before_does_not_put_it_off(stores: Stores) -> None:

@@ -9,8 +9,9 @@ import pytest
 from common.ids import new_id
 from common.mongo.client import Client
 from gristmill.wire.processors import OfferedProcessor
-from services.front.adapters.mongodb.inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb.inline import MongoInlineStore
 from services.front.adapters.mongodb.jobs import MongoJobStore
+from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.domain.job import (
     FINAL,
     TRANSITIONS,
@@ -171,9 +172,9 @@ async def test_of_many_writers_at_once_exactly_one_wins_each_job(stores: Stores)
 async def test_a_lapsed_lease_is_taken_once(stores: Stores) -> None:
     # At once, or the first lease lapses before the last one begins.
     ids = await asyncio.gather(*(job_in(stores, Status.STORED, LEASE) for _ in range(5)))
-    assert await stores.jobs.take_lapsed(UNFINISHED, LONG, 10) == []
+    assert await stores.jobs.claim_lapsed(UNFINISHED, LONG, 10) == []
     await stores.lapse()
-    taken = await asyncio.gather(*(stores.jobs.take_lapsed(UNFINISHED, LONG, 10) for _ in range(4)))
+    taken = await asyncio.gather(*(stores.jobs.claim_lapsed(UNFINISHED, LONG, 10) for _ in range(4)))
     assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
 
 
@@ -181,7 +182,7 @@ async def test_a_renewed_lease_does_not_lapse(stores: Stores) -> None:
     job_id = await job_in(stores, Status.CREATED, LEASE)
     assert await stores.jobs.renew(job_id, Status.CREATED, LONG)
     await stores.lapse()
-    assert await stores.jobs.take_lapsed(UNFINISHED, LONG, 10) == []
+    assert await stores.jobs.claim_lapsed(UNFINISHED, LONG, 10) == []
     assert not await stores.jobs.renew(job_id, Status.STORED, LONG)
 
 
@@ -190,8 +191,8 @@ async def test_leases_are_taken_by_state_and_never_of_final_jobs(stores: Stores)
     for status in FINAL:
         await job_in(stores, status, LEASE)
     await stores.lapse()
-    assert await stores.jobs.take_lapsed({Status.CREATED, Status.STORED}, LONG, 10) == []
-    assert [job.id for job in await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 10)] == [submitted]
+    assert await stores.jobs.claim_lapsed({Status.CREATED, Status.STORED}, LONG, 10) == []
+    assert [job.id for job in await stores.jobs.claim_lapsed({Status.SUBMITTED}, LONG, 10)] == [submitted]
 
 
 async def test_a_job_that_is_gone_is_not_remembered(mongodb: Client, database_name: str) -> None:
@@ -243,14 +244,14 @@ async def test_a_cancel_that_is_not_answered_is_taken_once_and_again_later(store
     for job_id in ids:
         await stores.jobs.request_cancel(job_id, LEASE)
         await stores.jobs.request_cancel(job_id, LONG)  # asked again, it isn't put off
-    assert await stores.jobs.take_cancels(LEASE, 10) == []
+    assert await stores.jobs.claim_cancels(LEASE, 10) == []
     await stores.lapse()
-    taken = await asyncio.gather(*(stores.jobs.take_cancels(LEASE, 10) for _ in range(4)))
+    taken = await asyncio.gather(*(stores.jobs.claim_cancels(LEASE, 10) for _ in range(4)))
     assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
     await stores.lapse()
     for job_id in ids:
         await stores.jobs.apply(job_id, Transition.cancelled())
-    assert await stores.jobs.take_cancels(LEASE, 10) == []
+    assert await stores.jobs.claim_cancels(LEASE, 10) == []
 
 
 async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
@@ -259,10 +260,10 @@ async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
 
 
 async def test_a_task_is_done_by_one_and_again_when_it_is_due(stores: Stores) -> None:
-    assert sum(await asyncio.gather(*(stores.jobs.take_task("sweep", LEASE) for _ in range(5)))) == 1
-    assert not await stores.jobs.take_task("sweep", LEASE)
+    assert sum(await asyncio.gather(*(stores.jobs.claim_task("sweep", LEASE) for _ in range(5)))) == 1
+    assert not await stores.jobs.claim_task("sweep", LEASE)
     await stores.lapse()
-    assert await stores.jobs.take_task("sweep", LEASE)
+    assert await stores.jobs.claim_task("sweep", LEASE)
 
 
 async def test_inline_bytes_wait_until_they_are_deleted(stores: Stores) -> None:

@@ -72,7 +72,7 @@ class Stores:
         return new.id
 
     async def due(self, lease: float = LONG) -> set[str]:
-        return {job.id for job in await self.retention.take_retiring(lease, 100)}
+        return {job.id for job in await self.retention.claim_retiring(lease, 100)}
 
 
 @pytest.fixture(params=["mongodb", "memory"])
@@ -114,7 +114,7 @@ async def test_only_a_final_job_is_due_and_it_at_once(stores: Stores, status: St
 
 async def test_each_is_taken_by_one_alone(stores: Stores) -> None:
     ids = [await stores.job_in(Status.STORED_ERROR) for _ in range(5)]
-    taken = await asyncio.gather(*(stores.retention.take_retiring(LONG, 10) for _ in range(4)))
+    taken = await asyncio.gather(*(stores.retention.claim_retiring(LONG, 10) for _ in range(4)))
     assert sorted(job.id for jobs in taken for job in jobs) == sorted(ids)
 
 
@@ -166,7 +166,7 @@ async def test_a_batch_goes_with_the_last_of_its_jobs(stores: Stores) -> None:
     await stores.batches.insert_batch(NewBatch(batch_id, ALICE, "n", "checksum", False))
     for job in new:
         await stores.jobs.apply(job.id, Transition.not_stored(ERROR))
-    first, second = await stores.retention.take_retiring(LONG, 10)
+    first, second = await stores.retention.claim_retiring(LONG, 10)
     assert seconds(first.expires_at, first.ended_at) == Retention().seconds
     await stores.retention.forget([first])
     assert await stores.batches.find_batch(batch_id) is not None

@@ -57,7 +57,7 @@ async def test_front_is_told_of_a_cancelled_run_but_not_of_one_that_never_came(b
     run = await bench.submitted()
     await bench.store.cancel(new_id())
     await bench.store.cancel(run.id)
-    (report,) = await bench.until(lambda: bench.store.take_reports(10))
+    (report,) = await bench.until(lambda: bench.store.claim_reports(10))
     assert (report.id, report.status) == (run.id, RunState.CANCELLED)
 
 
@@ -114,7 +114,7 @@ async def test_an_ended_run_is_forgotten_and_does_not_start_again(bench: Bench) 
     await bench.store.delete(claimed.run.id)
     other = await bench.submitted()
     await bench.store.cancel(other.id)
-    assert [report.id for report in await bench.until(lambda: bench.store.take_reports(10))] == [other.id]
+    assert [report.id for report in await bench.until(lambda: bench.store.claim_reports(10))] == [other.id]
 
 
 async def test_a_run_that_has_not_ended_is_not_forgotten(bench: Bench) -> None:
@@ -146,7 +146,7 @@ async def test_a_deadline_ends_a_run_that_waits_and_one_that_is_worked_on(bench:
         assert status.error is not None
         assert status.error.type == "deadline"
     await bench.refuses_all(claimed)
-    assert {report.id for report in await bench.store.take_reports(10)} == {queued.id, claimed.run.id}
+    assert {report.id for report in await bench.store.claim_reports(10)} == {queued.id, claimed.run.id}
     assert (await bench.status(spared.id)).status == RunState.QUEUED
     assert await bench.store.sweep(AT_ONCE) == 0, "a run that has ended has no deadline any more"
 

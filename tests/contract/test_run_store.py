@@ -238,14 +238,14 @@ async def test_of_completion_and_failure_at_once_one_wins(bench: Bench) -> None:
 async def test_an_end_is_reported_until_it_is_settled(bench: Bench) -> None:
     claimed = await bench.started(lease_seconds=SHORT)
     await bench.until(lambda: bench.store.sweep(RetryPolicy(1, 0)))
-    (report,) = await bench.until(lambda: bench.store.take_reports(10))
+    (report,) = await bench.until(lambda: bench.store.claim_reports(10))
     assert (report.id, report.status) == (claimed.run.id, RunState.FAILED)
-    assert await bench.store.take_reports(10) == []
-    assert await bench.until(lambda: bench.store.take_reports(10)) == [report]
+    assert await bench.store.claim_reports(10) == []
+    assert await bench.until(lambda: bench.store.claim_reports(10)) == [report]
     await bench.store.settle([report.id])
     completed = await bench.claimed(processor="other")
     await bench.store.complete(completed.run.id, completed.fence, [])
-    (other,) = await bench.until(lambda: bench.store.take_reports(10))
+    (other,) = await bench.until(lambda: bench.store.claim_reports(10))
     assert other.id == completed.run.id
 
 
@@ -254,7 +254,7 @@ async def test_many_reporters_take_each_end_once(bench: Bench) -> None:
     swept = 0
     while swept < len(lapsing):
         swept += await bench.until(lambda: bench.store.sweep(RetryPolicy(1, 0)))
-    taken = await asyncio.gather(*(bench.store.take_reports(10) for _ in range(4)))
+    taken = await asyncio.gather(*(bench.store.claim_reports(10) for _ in range(4)))
     assert sorted(report.id for reports in taken for report in reports) == sorted(c.run.id for c in lapsing)
 
 

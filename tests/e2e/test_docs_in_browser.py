@@ -54,7 +54,7 @@ async def opened(page: Page, operation: str) -> Locator:
 
 
 async def executed(operation: Locator) -> str:
-    """The body that the page shows once it has the answer, which is a good one."""
+    """The body that the page shows once it has the response, which is a good one."""
     if await (clear := operation.get_by_role("button", name="Clear")).count():
         await clear.click()
     await operation.get_by_role("button", name="Execute").click()

@@ -76,11 +76,11 @@ async def test_a_processor_that_hangs_is_found_out(gristmill: Local) -> None:
     found = fails(said)
     assert "a raw file is taken, worked on, and its output has its digest" in found
     assert "it is there and ready" not in found
-    assert "a request that makes no sense is refused, and the answer says why" not in found
+    assert "a request that makes no sense is refused, and the response says why" not in found
 
 
 class Spoilt(httpx.AsyncHTTPTransport):
-    """A way to a real Gristmill on which one kind of request gets another answer, and nothing is done for it."""
+    """A way to a real Gristmill on which one kind of request gets another response, and nothing is done for it."""
 
     def __init__(self, method: str, path_end: str, answer: httpx.Response | Callable[[bytes], bytes]) -> None:
         super().__init__()

@@ -113,7 +113,7 @@ class Crash(BaseException):
 class Fuse:
     """Burns down by one with each call that a process makes; when it is out, the process is dead.
 
-    `after` says whether the last call still took hold, its answer being lost.
+    `after` says whether the last call still took hold, its response being lost.
     """
 
     def __init__(self) -> None:

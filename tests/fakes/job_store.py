@@ -115,7 +115,7 @@ class MemoryJobStore:
         entry.lease_until = self._after(lease_seconds)
         return True
 
-    async def take_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
+    async def claim_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
         lapsed = [
             entry
             for entry in self._entries.values()
@@ -133,7 +133,7 @@ class MemoryJobStore:
         entry.cancel_due_at = entry.cancel_due_at or self._after(again_seconds)
         return entry.job
 
-    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+    async def claim_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
         now = self.clock.now
         due = [e for e in self._entries.values() if e.cancel_due_at is not None and e.cancel_due_at <= now][:limit]
         for entry in due:
@@ -154,7 +154,7 @@ class MemoryJobStore:
     async def now(self) -> datetime:
         return self.clock.now
 
-    async def take_task(self, name: str, every_seconds: float) -> bool:
+    async def claim_task(self, name: str, every_seconds: float) -> bool:
         if self._tasks.get(name, self.clock.now) > self.clock.now:
             return False
         self._tasks[name] = self._after(every_seconds)
@@ -229,7 +229,7 @@ class MemoryBatchStore:
         entry.upload_due_at, entry.looks = self._after(2), 0
         return entry.job
 
-    async def take_uploads(self, limit: int) -> Sequence[Job]:
+    async def claim_uploads(self, limit: int) -> Sequence[Job]:
         now = self._clock.now
         due = [e for e in self._entries.values() if e.upload_due_at is not None and e.upload_due_at <= now][:limit]
         for entry in due:
@@ -243,7 +243,7 @@ class MemoryBatchStore:
             if entry is not None and entry.job.status is Status.CREATED:
                 entry.job = replace(entry.job, phase=VERIFYING)
 
-    async def take_held(self, limit: int) -> Sequence[Batch]:
+    async def claim_held(self, limit: int) -> Sequence[Batch]:
         now = self._clock.now
         due = sorted((at, batch_id) for batch_id, at in self._held_due_at.items() if at <= now)[:limit]
         for _, batch_id in due:
@@ -279,7 +279,7 @@ class MemoryRetentionStore:
         entries = [self._entries[job_id] for job_id in job_ids if job_id in self._entries]
         return [entry for entry in entries if (entry.job.deleted_at is not None) == deleted]
 
-    async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
+    async def claim_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
         now = self._clock.now
         due = [e for e in self._entries.values() if e.retire_at is not None and e.retire_at <= now][:limit]
         for entry in due:

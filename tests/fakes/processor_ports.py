@@ -20,7 +20,7 @@ class FakeBody:
     chunks: AsyncIterator[bytes]
 
 
-class FakeBlob:
+class FakeBlobs:
     """Write-once blobs. `errors[call]` are raised, one a call; `flip` spoils the next read."""
 
     def __init__(self) -> None:
@@ -61,14 +61,14 @@ async def _chunks(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + step]
 
 
-class FakeJob:
+class FakeRuns:
     """One queue, of runs for one processor. Fences that are no longer valid are those that a test took from `fences`.
 
     `lose[call]` answers of that call never arrive, though job did what it was asked; `errors[call]` are raised instead
     of doing it.
     """
 
-    def __init__(self, blob: FakeBlob, processor: str = "scripted") -> None:
+    def __init__(self, blob: FakeBlobs, processor: str = "scripted") -> None:
         self._blob = blob
         self._processor = processor
         self.queue: asyncio.Queue[ClaimedRun] = asyncio.Queue()

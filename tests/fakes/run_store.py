@@ -195,7 +195,7 @@ class FakeRunStore:
         found = [self._status(self.runs[run_id], live) for run_id in set(ids) if run_id in self.runs]
         return found + [self.tombstones[run_id] for run_id in set(ids) if run_id in self.tombstones]
 
-    async def take_reports(self, limit: int) -> list[RunStatus]:
+    async def claim_reports(self, limit: int) -> list[RunStatus]:
         due = [s for s in self.runs.values() if s.report_due_at is not None and s.report_due_at <= self.now][:limit]
         for stored in due:
             stored.report_due_at = self.now + REPORT_AGAIN_SECONDS
@@ -252,8 +252,8 @@ class FakeRunStore:
             if flow.tenant in owed and flow.processor in processors:
                 flow.tag = max(flow.tag, owed[flow.tenant].start) + owed[flow.tenant].cost
             if flow.key in served:
-                flow.turn = owed[flow.tenant].clock
-                self._clocks[flow.processor] = max(self._clocks[flow.processor], flow.turn)
+                flow.last_start = owed[flow.tenant].clock
+                self._clocks[flow.processor] = max(self._clocks[flow.processor], flow.last_start)
         return taken
 
     def _take(self, stored: StoredRun, claim_id: str, start_seconds: float) -> None:

@@ -75,7 +75,7 @@ async def _list(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> httpx.Response:
-    """An answer that isn't a 5xx, for the last fault may be felt still. Raises what comes in its place in the end."""
+    """A response that isn't a 5xx, for the last fault may be felt still. Raises what comes in its place in the end."""
     over = time.monotonic() + ANSWER_SECONDS
     while True:
         try:

@@ -27,7 +27,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer other than a good one, or none (`status` 0), and when it came, by the monotonic clock."""
+    """A response other than a good one, or none (`status` 0), and when it came, by the monotonic clock."""
 
     at: float
     status: int
@@ -43,7 +43,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Seen:
+class JobSnapshot:
     """What all clients saw together. `repeated` requests had a key that had been answered before; `again` are those
     of them that were answered with something new.
     """

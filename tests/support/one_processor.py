@@ -12,7 +12,7 @@ from common.ids import output_blob_id
 from gristmill import Processor
 from services.processor.app import open_worker
 from services.processor.settings import Settings
-from tests.fakes.processor_ports import FakeBlob, FakeJob
+from tests.fakes.processor_ports import FakeBlobs, FakeRuns
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Output:
 class OneProcessor:
     """Runs are submitted one at a time."""
 
-    job: FakeJob
-    blob: FakeBlob
+    job: FakeRuns
+    blob: FakeBlobs
     work_dir: Path
 
     async def run(self, content: bytes = b"some input", **submit: Any) -> list[Output]:
@@ -49,8 +49,8 @@ class OneProcessor:
 @asynccontextmanager
 async def one_processor(processor: Processor[Any], folder: Path, **settings: Any) -> AsyncIterator[OneProcessor]:
     """A worker that works while the body lasts, and leaves no file behind; `settings` override its own."""
-    blob = FakeBlob()
-    job = FakeJob(blob, processor.name)
+    blob = FakeBlobs()
+    job = FakeRuns(blob, processor.name)
     told = Settings(
         **{
             "job_url": "http://job",

@@ -38,6 +38,7 @@ from services.front.settings import Settings as FrontSettings
 from services.front.use_cases.tracking.recover import Recover
 from services.front.use_cases.tracking.retire import Retire
 from services.front.use_cases.tracking.sweep import Sweep
+from services.front.use_cases.tracking.uploads import TrackUploads
 from services.job import app as job_app
 from services.job.settings import Settings as JobSettings
 from services.processor import registry
@@ -154,6 +155,16 @@ class Platform:
             record_seconds=record_seconds,
             hidden_seconds=hidden_seconds,
             lease_seconds=self.settings.lease_seconds,
+        )
+
+    def track_uploads(self) -> TrackUploads:
+        return TrackUploads(
+            self.core.jobs,
+            self.core.batches,
+            self.core.blobs,
+            self.core.advance,
+            self.core.uploads,
+            grace_seconds=self.settings.upload_grace_seconds,
         )
 
     def sweep(self) -> Sweep:

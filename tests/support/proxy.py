@@ -7,13 +7,13 @@ begin with `only`, `spoilt` answers that were dropped, cut or changed.
 - `stalled`: nothing passes either way until it is unset, as where packets are lost.
 - `latency`: seconds that each chunk is late, either way.
 - `bytes_per_second`: of each direction of each connection.
-- `drop_reply`: what is sent arrives, and at the first byte of an answer the connection is reset, once for each that
+- `drop_reply`: what is sent arrives, and at the first byte of a response the connection is reset, once for each that
   is asked for.
-- `truncate_reply`: after so many bytes of an answer the connection is reset.
-- `flip_reply`: one bit of the byte at this offset of an answer is turned.
+- `truncate_reply`: after so many bytes of a response the connection is reset.
+- `flip_reply`: one bit of the byte at this offset of a response is turned.
 - `only`: the last three are done to answers to requests that begin like this alone.
 
-Bytes are those of an answer's body where it is HTTP, else those of the connection.
+Bytes are those of a response's body where it is HTTP, else those of the connection.
 """
 
 import asyncio
@@ -118,7 +118,7 @@ class Proxy:
             writer.write_eof()
 
     def _spoilt(self, chunk: bytes, passed: int) -> bytes:
-        """An answer's next bytes, of which `passed` have gone already. Raises to break the connection."""
+        """A response's next bytes, of which `passed` have gone already. Raises to break the connection."""
         if self.drop_reply:
             self.drop_reply -= 1
             self.spoilt += 1

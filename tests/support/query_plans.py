@@ -11,7 +11,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from common.mongo.client import Document
 
 QUERIES = ("find", "aggregate", "update", "delete", "findAndModify")
-# Of the session, and of how sure an answer has to be: `explain` takes neither.
+# Of the session, and of how sure a response has to be: `explain` takes neither.
 NOT_EXPLAINED = ("lsid", "$db", "$clusterTime", "readConcern", "writeConcern", "txnNumber")
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.types import ASGIApp
 
 from common.settings import MAX_REQUESTS
+from common.web import paths
 from common.web.protocol import HEADER_SECONDS, TAKE_SECONDS
 from common.web.serve import Listener, new_server
 
@@ -26,7 +27,7 @@ async def serving(
         listening.bind(("127.0.0.1", port))
         listening.listen()  # so a connection made before the server's first step waits instead of being refused
         host, port = listening.getsockname()
-        listener = Listener(app, host, port, max_requests, ("/events", "/claim"))
+        listener = Listener(app, host, port, max_requests, paths.EVENTS + paths.CLAIMS)
         server = new_server(listener, drain_seconds=1, header_seconds=header_seconds, take_seconds=take_seconds)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:

@@ -25,7 +25,7 @@ class Message:
 
 @dataclass(slots=True)
 class Wire:
-    """All that was said through its taps, in the order of the answers."""
+    """All that was said through its taps, in the order of the responses."""
 
     messages: list[Message] = field(default_factory=list)
 

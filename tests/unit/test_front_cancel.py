@@ -9,7 +9,7 @@ from common.ids import new_id
 from services.front.domain.job import Job, NewJob, Owner, Status
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.cancel import CancelJob
-from services.front.use_cases.read import TakeReports
+from services.front.use_cases.reports import TakeReports
 from tests.fakes.front_ports import MemoryBlobs, MemoryRuns
 from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore
 

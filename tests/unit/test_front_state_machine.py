@@ -22,7 +22,7 @@ from services.front.domain.retention import Retention
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.cancel import CancelJob
 from services.front.use_cases.delete import DeleteJob
-from services.front.use_cases.read import TakeReports
+from services.front.use_cases.reports import TakeReports
 from services.front.use_cases.tracking.recover import Recover
 from services.front.use_cases.tracking.retire import Retire
 from tests.fakes.front_ports import Crash, Fuse, Fused, MemoryBlobs, MemoryRuns

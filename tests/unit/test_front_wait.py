@@ -13,7 +13,8 @@ from services.front.adapters.mongodb.changes import MongoChanges
 from services.front.domain.job import Job, NewJob, Owner, Status
 from services.front.use_cases import read
 from services.front.use_cases.advance import Advance
-from services.front.use_cases.read import ReadJob, TakeReports
+from services.front.use_cases.read import ReadJob
+from services.front.use_cases.reports import TakeReports
 from tests.fakes.front_ports import MemoryBlobs, MemoryRuns
 from tests.fakes.job_store import Clock, MemoryInlineStore, MemoryJobStore
 

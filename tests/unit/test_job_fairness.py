@@ -48,7 +48,11 @@ def test_no_flows_and_no_slots() -> None:
 
 
 def test_flows_of_one_tenant_share_its_tag_and_take_turns() -> None:
-    flows = [Flow("p", "a", tag=4, queued=9, turn=3), Flow("q", "a", tag=1, queued=9), Flow("p", "b", tag=4, queued=9)]
+    flows = [
+        Flow("p", "a", tag=4, queued=9, last_start=3),
+        Flow("q", "a", tag=1, queued=9),
+        Flow("p", "b", tag=4, queued=9),
+    ]
     dealt = deal(flows, 0, 6, ALIKE, {})
     assert Counter(flow.tenant for flow in dealt) == {"a": 3, "b": 3}
     assert [flow.processor for flow in dealt if flow.tenant == "a"] == ["q", "p", "q"]

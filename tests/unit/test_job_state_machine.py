@@ -218,7 +218,7 @@ class RunsAfterlife(RuleBasedStateMachine):
     @invariant()
     def it_rests(self) -> None:
         assert at_once(self.store.claim(new_id(), ["p"], 1, START)) == []
-        assert at_once(self.store.take_reports(10)) == []
+        assert at_once(self.store.claim_reports(10)) == []
 
 
 RunsAfterlife.TestCase.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)

@@ -51,7 +51,7 @@ def test_an_installed_plugin_is_there(site: Path) -> None:
         ("class Plugin(Processor[Nothing])", "class Plugin", "this isn't a gristmill.Processor"),
         ("def process", "def run", "abstract"),
         ('"plugin", "1.0.0"', '"other", "1.0.0"', "the processor calls itself 'other'"),
-        ('"1.0.0"', '"1.0"', "version: String should match pattern"),
+        ('"1.0.0"', '"1.0"', "version: It should be three numbers such as `1.0.0`, and is `1.0`."),
         ("name, version, summary", "name, versions, summary", "has no attribute 'version'"),
         ('("*/*",)', '("Image/PNG",)', "'Image/PNG' isn't a media type"),
         ("    pass", '    a: int = Field(1, json_schema_extra={"type": "number!"})', "this isn't a JSON Schema"),

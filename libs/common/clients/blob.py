@@ -38,7 +38,7 @@ CHUNK_BYTES = 256 * 1024
 SECONDS = 30.0
 CONNECTIONS, MOST_READERS = 200, 150
 
-Answer = TypeVar("Answer", bound=Wire)
+Model = TypeVar("Model", bound=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +164,12 @@ class BlobClient:
         with suppress(NotFound):
             await self._call("DELETE", self._uploads / blob_id)
 
-    async def _ask(self, url: URL, body: Wire, answer: type[Answer]) -> Answer:
+    async def _ask(self, url: URL, body: Wire, model: type[Model]) -> Model:
         _, content = await self._call("POST", url, body)
-        return _read(content, answer)
+        return _read(content, model)
 
     async def _call(self, method: str, url: URL, body: Wire | None = None) -> tuple[Mapping[str, str], bytes]:
-        """A call that moves few bytes: the headers and the body of its answer."""
+        """A call that moves few bytes: the headers and the body of its response."""
         headers = self._headers()
         data = None
         if body is not None:
@@ -259,9 +259,9 @@ def _described(headers: Mapping[str, str]) -> tuple[int, str]:
         raise BadGateway from error
 
 
-def _read(content: bytes, answer: type[Answer]) -> Answer:
+def _read(content: bytes, model: type[Model]) -> Model:
     try:
-        return answer.model_validate_json(content)
+        return model.model_validate_json(content)
     except ValidationError as error:
         raise BadGateway from error
 

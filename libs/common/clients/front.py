@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from common.clients.http import ServiceHttp
-from common.contracts.front import Report, ReportAnswer
+from common.contracts.front import Report, ReportResponse
 from common.contracts.job import RunStatus
 
 
@@ -15,4 +15,4 @@ class FrontClient:
 
     async def report(self, runs: Sequence[RunStatus]) -> list[str]:
         """Returns the ids of the runs that front has settled, and that need no further report."""
-        return (await self._http.post("/internal/run", Report(runs=list(runs)), ReportAnswer)).settled
+        return (await self._http.post("/internal/run", Report(runs=list(runs)), ReportResponse)).settled

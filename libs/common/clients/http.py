@@ -18,7 +18,7 @@ from gristmill.wire.base import Wire
 CALL_SECONDS = 5.0
 MOST_TRIES = 3
 
-Answer = TypeVar("Answer", bound=Wire)
+Model = TypeVar("Model", bound=Wire)
 
 
 class ServiceHttp:
@@ -43,14 +43,14 @@ class ServiceHttp:
         self._retries = retries
         self._bulkhead = Bulkhead(audience, most_calls)
 
-    async def get(self, path: str, answer: type[Answer]) -> Answer:
-        return _read(await self._send("GET", path, None), answer)
+    async def get(self, path: str, model: type[Model]) -> Model:
+        return _read(await self._send("GET", path, None), model)
 
-    async def post(self, path: str, body: Wire | None, answer: type[Answer], timeout: float = CALL_SECONDS) -> Answer:
-        return _read(await self._send("POST", path, body, timeout), answer)
+    async def post(self, path: str, body: Wire | None, model: type[Model], timeout: float = CALL_SECONDS) -> Model:
+        return _read(await self._send("POST", path, body, timeout), model)
 
-    async def tell(self, path: str, body: Wire) -> None:
-        """POST where the answer has no body."""
+    async def send(self, path: str, body: Wire) -> None:
+        """POST where the response has no body."""
         await self._send("POST", path, body)
 
     async def delete(self, path: str) -> None:
@@ -98,9 +98,9 @@ def _document(response: httpx.Response) -> dict[str, object]:
     return document if isinstance(document, dict) else {}
 
 
-def _read(response: httpx.Response, answer: type[Answer]) -> Answer:
+def _read(response: httpx.Response, model: type[Model]) -> Model:
     try:
-        return answer.model_validate_json(response.content)
+        return model.model_validate_json(response.content)
     except ValidationError as error:
         raise BadGateway from error
 

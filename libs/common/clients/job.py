@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from common.clients.http import ServiceHttp
 from common.contracts.job import (
     MAX_IDS,
-    ClaimAnswer,
     ClaimedRun,
     ClaimRequest,
+    ClaimResponse,
     Complete,
     Fail,
     Heartbeat,
@@ -17,8 +17,8 @@ from common.contracts.job import (
     RunAccepted,
     RunStatus,
     RunSubmit,
-    StatusAnswer,
     StatusQuery,
+    StatusResponse,
 )
 from gristmill.wire.processors import OfferedProcessor, ProcessorOffer
 
@@ -39,8 +39,8 @@ class JobClient:
         found: dict[str, RunStatus] = {}
         for start in range(0, len(ids), MAX_IDS):
             query = StatusQuery(ids=list(ids[start : start + MAX_IDS]))
-            answer = await self._http.post("/api/v1/job/status", query, StatusAnswer)
-            found.update({item.id: item for item in answer.items})
+            response = await self._http.post("/api/v1/job/status", query, StatusResponse)
+            found.update({item.id: item for item in response.items})
         return found
 
     async def cancel(self, run_id: str) -> RunStatus:
@@ -55,21 +55,21 @@ class JobClient:
         return (await self._http.get("/api/v1/processor", OfferList)).items
 
     async def offer(self, offers: Sequence[ProcessorOffer]) -> None:
-        await self._http.tell("/api/v1/processor", Offers(offers=list(offers)))
+        await self._http.send("/api/v1/processor", Offers(offers=list(offers)))
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
         timeout = request.wait_seconds + CLAIM_MARGIN_SECONDS
-        return (await self._http.post("/api/v1/claim", request, ClaimAnswer, timeout)).runs
+        return (await self._http.post("/api/v1/claim", request, ClaimResponse, timeout)).runs
 
     async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:
-        await self._http.tell(f"/api/v1/run/{run_id}/heartbeat", beat)
+        await self._http.send(f"/api/v1/run/{run_id}/heartbeat", beat)
 
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
-        """Says that the run is done. Returns the runs of the claim that came along, if one did."""
-        return (await self._http.post(f"/api/v1/run/{run_id}/complete", completion, ClaimAnswer)).runs
+        """Ends the run. Returns the runs of the claim that came along, if one did."""
+        return (await self._http.post(f"/api/v1/run/{run_id}/complete", completion, ClaimResponse)).runs
 
     async def fail(self, run_id: str, failure: Fail) -> None:
-        await self._http.tell(f"/api/v1/run/{run_id}/fail", failure)
+        await self._http.send(f"/api/v1/run/{run_id}/fail", failure)
 
     async def release(self, run_id: str, release: Release) -> None:
-        await self._http.tell(f"/api/v1/run/{run_id}/release", release)
+        await self._http.send(f"/api/v1/run/{run_id}/release", release)

@@ -1,1 +1,1 @@
-"""What the services say to each other: caller and callee import the same classes."""
+"""The bodies of calls between services: caller and callee import the same classes."""

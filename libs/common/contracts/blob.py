@@ -1,4 +1,4 @@
-"""What blob says and hears."""
+"""The bodies of blob's API."""
 
 from typing import Self
 from urllib.parse import parse_qsl, urlencode
@@ -11,8 +11,8 @@ LABELS_HEADER = "Blob-Labels"
 
 
 class BlobLabels(Wire):
-    """Who handed in a blob, and what it was said to be. Kept where a store has a place for it, and taken for nothing
-    else. It goes along in a header of its own.
+    """Who handed in a blob, and what it was declared to be. A store keeps it where it has a place for it; nothing else
+    uses it. It goes along in a header of its own.
     """
 
     tenant: str = Field(max_length=256)
@@ -45,7 +45,7 @@ class BlobListItem(Wire):
 
 
 class BlobList(Wire):
-    """A page of blobs in the store's own order. `next` goes into `after`; None says that this was the last page."""
+    """A page of blobs in the store's own order. `next` goes into `after`; None on the last page."""
 
     items: list[BlobListItem]
     next: str | None = None

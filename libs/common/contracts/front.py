@@ -1,4 +1,4 @@
-"""What front's internal port hears: job's reports."""
+"""The bodies of front's internal port: job's reports."""
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ class Report(Wire):
     runs: list[RunStatus] = Field(min_length=1, max_length=1_000)
 
 
-class ReportAnswer(Wire):
+class ReportResponse(Wire):
     """The runs whose job is final in front, or gone; job stops reporting these."""
 
     settled: list[str]

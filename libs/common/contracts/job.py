@@ -1,4 +1,4 @@
-"""What job says and hears. A run is job's side of a job, and has the same id."""
+"""The bodies of job's API. A run is job's side of a job, and has the same id."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,7 +12,14 @@ MAX_IDS = 1_000
 MAX_DEADLINE_SECONDS = 366 * 86_400
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Detail = Annotated[str, Field(max_length=2_000)]
-Traceparent = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{2}(-[0-9a-f]+){3}$")]
+Traceparent = Annotated[
+    str,
+    Field(
+        max_length=64,
+        pattern=r"^[0-9a-f]{2}(-[0-9a-f]+){3}$",
+        description="A `traceparent` (W3C Trace Context).",
+    ),
+]
 """The trace that a run is a part of (W3C Trace Context); see `common.telemetry`."""
 
 
@@ -50,7 +57,7 @@ class OutputInfo(Wire):
     name: Name
     mimetype: str
     size: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits in lower case.")
 
 
 class RunError(Wire):
@@ -79,7 +86,7 @@ class RunStatus(Wire):
     """`GET /job/{id}/status`, and what job reports when a run ends.
 
     `fence` is that of the last attempt, the winning one of a run that is `SUCCESS`. `phase` is the state of a run that
-    has not started, `waiting-for-processor`, or what its processor said last. `progress` goes from 0 to 1.
+    has not started, `waiting-for-processor`, or what its processor reported last. `progress` goes from 0 to 1.
     `queue_position` is an estimate: how many runs start before this one does.
     """
 
@@ -112,7 +119,7 @@ class StatusQuery(Wire):
     ids: list[str] = Field(max_length=MAX_IDS)
 
 
-class StatusAnswer(Wire):
+class StatusResponse(Wire):
     """The runs that job knows among those asked about, in no order."""
 
     items: list[RunStatus]
@@ -122,7 +129,7 @@ class ClaimRequest(Wire):
     """`POST /claim`: what the processor can run, and how many runs it has room for.
 
     Waits up to `wait_seconds` for a first run. Repeating a `claim_id` returns the same runs while they are
-    still this claim's, so that an answer lost on the way loses nothing.
+    still this claim's, so that a response lost on the way loses nothing.
     """
 
     claim_id: str = Field(min_length=1, max_length=64)
@@ -149,14 +156,14 @@ class ClaimedRun(Wire):
     traceparent: Traceparent | None = None
 
 
-class ClaimAnswer(Wire):
+class ClaimResponse(Wire):
     """The claimed runs; none when nothing came in time."""
 
     runs: list[ClaimedRun]
 
 
 class Heartbeat(Wire):
-    """`POST /run/{id}/heartbeat`: the run is held, and its lease is renewed. `started` begins the attempt."""
+    """`POST /run/{id}/heartbeat`: the lease is renewed. `started` begins the attempt."""
 
     fence: int
     started: bool = True
@@ -186,7 +193,7 @@ class Release(Wire):
 
 
 class Offers(Wire):
-    """`POST /processor`: a processor says what it runs, at its start and every 30 s."""
+    """`POST /processor`: a processor offers what it runs, at its start and every 30 s."""
 
     offers: list[ProcessorOffer] = Field(min_length=1, max_length=256)
 

@@ -1,6 +1,6 @@
-"""Uploads: what front asks of blob, and what blob answers.
+"""Uploads: front requests plans and states of blob.
 
-Front keeps the facts of each upload and says them again with every question, the same each time: so blob needs no
+Front keeps the facts of each upload and sends them with every call, the same each time: so blob needs no
 database on any store (docs/decisions/0011-uploads.md).
 """
 
@@ -17,19 +17,19 @@ MAX_SECONDS = 30 * 86_400
 
 UploadState = Literal["OPEN", "VERIFYING", "COMPLETE", "MISMATCH"]
 """`OPEN`: not everything is there. `VERIFYING`: everything is there, and is being read. `COMPLETE`: the blob is there,
-and is what the facts say; it doesn't change any more. `MISMATCH`: what came was something else, and was deleted."""
+and fits the facts; it doesn't change any more. `MISMATCH`: what came was something else, and was deleted."""
 
 
 class UploadFacts(Wire):
     """What an upload is. `id` is also the blob's; `size` is in bytes and `sha256` in hex; the rest describes the file.
 
-    `name`, `media_type`, `tenant` and `subject` are labels as front was told them. They are kept where a store has
+    `name`, `media_type`, `tenant` and `subject` are labels as front got them. They are kept where a store has
     a place for them, and no store may take them for anything else.
     """
 
     id: str = Field(max_length=128)
     size: int = Field(ge=1)
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits in lower case.")
     media_type: str = Field(max_length=255)
     name: str = Field(max_length=1024)
     tenant: str = Field(max_length=256)
@@ -49,7 +49,7 @@ class UploadRequest(Wire):
 
 
 class PlanUploads(Wire):
-    """The body of `POST /upload`. One id only once. The answer has at most 1,000 URLs over all, dealt out in order."""
+    """The body of `POST /upload`. Each id only once. The response has up to 1,000 URLs, dealt out in order."""
 
     uploads: list[UploadRequest] = Field(min_length=1, max_length=MAX_UPLOADS)
 
@@ -71,7 +71,7 @@ class UploadPlan(Wire):
     ask from for the rest (None: this was the last part). `headers` are to be sent as they are with each request.
     `Content-Length` isn't among them, because every HTTP client sends it by itself: it has to be the exact size.
     `part_size` is in bytes, and is that of every part but the last. A URL that was given earlier may be good for less
-    long than `expires_at`, and a store may cut `expires_in` short; `expires_at` says what these URLs have.
+    long than `expires_at`, and a store may cut `expires_in` short; `expires_at` is that of these URLs.
     """
 
     id: str

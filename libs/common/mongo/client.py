@@ -1,4 +1,4 @@
-"""How the services reach MongoDB: majority writes, deadlines on everything, and errors that say what to do."""
+"""How the services reach MongoDB: majority writes, deadlines on everything, and errors that name what to do."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -57,9 +57,9 @@ def is_unavailable(error: PyMongoError) -> bool:
 
 
 async def changes(collection: AsyncCollection[Document], pipeline: list[Document]) -> AsyncIterator[Document]:
-    """What a change stream tells, from now on, until it breaks and raises.
+    """The changes of a collection from now on, until the stream breaks and raises.
 
-    Asked piece by piece, so that the deadline is one for each answer and not for the whole stream.
+    Asked piece by piece, so that the deadline is one for each response and not for the whole stream.
     """
     async with await collection.watch(pipeline, max_await_time_ms=CHANGES_MS) as stream:
         while stream.alive:

@@ -15,7 +15,7 @@ from common.errors import Forbidden
 class Callers:
     """A route policy: only these services may call. Use as `Depends(Callers("front"))`.
 
-    The application's `state.verifier` says who calls.
+    The application's `state.verifier` identifies the caller.
     """
 
     names: frozenset[str] = field(default_factory=frozenset)
@@ -33,4 +33,4 @@ def callers(*names: str) -> Callers:
 
 
 async def public() -> None:
-    """A route policy: anybody may call; nothing of anybody's is told."""
+    """A route policy: anybody may call; the response has nothing that belongs to an owner."""

@@ -53,7 +53,7 @@ async def stream(request: Request, stall_seconds: float) -> AsyncIterator[bytes]
 
 
 def declared_size(request: Request) -> int | None:
-    """What `Content-Length` says, if it is there. Raises `Malformed`."""
+    """The value of `Content-Length`, if it is there. Raises `Malformed`."""
     header = request.headers.get("content-length")
     if header is None:
         return None
@@ -90,7 +90,7 @@ def _parse(body: bytes, model: type[Body]) -> Body:
     try:
         return model.model_validate(document, by_name=False, by_alias=True)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
+        raise invalid(error, model) from None
 
 
 def check_is_json(request: Request) -> None:

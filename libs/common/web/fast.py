@@ -38,7 +38,7 @@ class FastRoute:
 
     `respond` gets the scope, `receive`, and the parameter's value (empty where the path has none). It returns None,
     before it has received anything, to leave a request to the framework; whatever it raises becomes a problem document.
-    `policy` says who may call, for whoever walks the routes: `respond` keeps it.
+    `policy` is who may call, for whoever walks the routes: `respond` enforces it.
     """
 
     method: str
@@ -139,7 +139,7 @@ def call(
         try:
             body = model.model_validate_json(content)
         except ValidationError as error:
-            raise invalid(error.errors(include_url=False, include_input=False)) from None
+            raise invalid(error, model) from None
         status, response = await handle(CallContext(parameter, body, request))
         return (status, [], None) if response is None else (status, [JSON], response.to_wire())
 

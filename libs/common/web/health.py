@@ -29,7 +29,7 @@ def install(app: FastAPI, readiness: Readiness, check: Callable[[], Awaitable[ob
 
     @router.get("/livez", summary="Whether the process runs")
     async def livez() -> Health:
-        """Says nothing of the parts behind it: a restart mends none of those."""
+        """Doesn't check the parts behind it: a restart mends none of those."""
         return Health()
 
     @router.get("/readyz", summary="Whether the process can take requests", responses={503: {}})

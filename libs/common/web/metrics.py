@@ -8,7 +8,7 @@ from common.web.access import public
 
 
 def router() -> APIRouter:
-    """Like the routes of health it takes no token, because it tells numbers and our own names alone."""
+    """Needs no token, like the routes of health: it has only numbers and our own names."""
     routes = APIRouter(tags=["metrics"], dependencies=[Depends(public)])
 
     @routes.get("/metrics", summary="What the process has counted and timed, for Prometheus")

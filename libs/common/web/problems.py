@@ -1,10 +1,11 @@
 """Renders every refusal as an RFC 9457 problem document, the framework's own included."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
@@ -21,6 +22,7 @@ from common.errors import (
 )
 from common.logging import get_logger
 from common.mongo.client import is_unavailable
+from gristmill.faults import explain, explain_one
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -32,7 +34,7 @@ def render(problem: Problem) -> Response:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an exception means to a client; one that nobody foresaw is logged and says nothing."""
+    """The problem that an exception means to a client; one that nobody foresaw is logged and has no details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, PyMongoError) and is_unavailable(error):
@@ -47,11 +49,27 @@ def pointer(location: tuple[int | str, ...]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
-def invalid(faults: list[ErrorDetails]) -> Problem:
-    """400 for what isn't JSON, else 422 with a pointer to each fault. The input itself is never echoed."""
+def invalid(error: ValidationError, model: type[BaseModel]) -> Problem:
+    """400 for what isn't JSON, else 422 with a pointer to each fault and a sentence about it."""
+    if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False)):
+        return Malformed("The body isn't valid JSON.")
+    return Invalid(errors=[{"pointer": pointer(where), "detail": what} for where, what in explain(error, model)])
+
+
+def _of_framework(faults: Sequence[ErrorDetails]) -> Problem:
+    """Likewise of the framework's own checks, where a location begins with the part of the request."""
     if any(fault["type"] == "json_invalid" for fault in faults):
         return Malformed("The body isn't valid JSON.")
-    return Invalid(errors=[{"pointer": pointer(fault["loc"]), "detail": fault["msg"]} for fault in faults])
+    kinds = {"query": "query parameter"}
+    return Invalid(
+        errors=[
+            {
+                "pointer": pointer(fault["loc"][1:]),
+                "detail": explain_one(fault, {}, kinds.get(str(fault["loc"][0]), "field")),
+            }
+            for fault in faults
+        ]
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -72,8 +90,7 @@ def install(app: FastAPI) -> None:
 
     async def on_validation(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows what FastAPI promises
-        faults = [{**fault, "loc": fault["loc"][1:]} for fault in error.errors()]
-        return render(invalid(faults))  # type: ignore[arg-type]  # FastAPI's dicts are pydantic's
+        return render(_of_framework(error.errors()))  # FastAPI's dicts are pydantic's
 
     app.add_exception_handler(Problem, on_error)
     app.add_exception_handler(PyMongoError, on_error)

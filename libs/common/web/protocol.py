@@ -1,5 +1,5 @@
 """uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, a deadline for who
-takes nothing of an answer, and refusals that are problem documents even where the request can't be read. And without
+takes nothing of a response, and refusals that are problem documents even where the request can't be read. And without
 two of its copies of each body.
 """
 
@@ -52,7 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        # Whoever doesn't read would hold the answer, and what it is read from, for ever.
+        # Whoever doesn't read would hold the response, and what it is read from, for ever.
         self._untaken = self.loop.call_later(self._take_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -70,7 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, _TOO_LARGE)
         elif self._deadline is None and (self._in_headers or self._is_idle()):
-            # Only now: most requests' headers arrive at once, and need none. What comes after an answer and begins no
+            # Only now: most requests' headers arrive at once, and need none. What comes after a response and begins no
             # request, such as the rest of its body, has ended uvicorn's own deadline for idle connections.
             self._set_deadline()
 
@@ -91,12 +91,12 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        held: bytes | bytearray = self.cycle.body
-        if not held:
+        received: bytes | bytearray = self.cycle.body
+        if not received:
             # To `bytes` that are empty, bytes are added without a copy; and out of bytes uvicorn makes no others.
             self.cycle.body = b""  # type: ignore[assignment]
-        elif isinstance(held, bytes):
-            self.cycle.body = bytearray(held)  # or each of many small chunks would copy all of those before it
+        elif isinstance(received, bytes):
+            self.cycle.body = bytearray(received)  # or each of many small chunks would copy all of those before it
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
@@ -118,7 +118,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _on_deadline(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._set_deadline()  # the answer to the request before this one is still under way
+            self._set_deadline()  # the response to the request before this one is still under way
         else:
             self.transport.close()
 
@@ -138,5 +138,5 @@ class HttpProtocol(HttpToolsProtocol):
             + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             + body
         )
-        # Closed at once, under a client that still sends, the connection would be reset and the answer lost.
+        # Closed at once, under a client that still sends, the connection would be reset and the response lost.
         self.loop.call_later(LINGER_SECONDS, self.transport.close)

@@ -23,15 +23,15 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An application, the address it is served at, and what its `LoadShedding` and `Observing` are told. What isn't
-    `observed` is neither counted nor logged.
+    """An application, the address it is served at, and the settings of its `LoadShedding` and `Observing`. One that
+    isn't `observed` is neither counted nor logged.
     """
 
     app: ASGIApp
     host: str
     port: int
     max_requests: int = MAX_REQUESTS
-    held: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
     access_log: AccessLog = "most"
     observed: bool = True
 
@@ -68,7 +68,7 @@ def new_server(
     take_seconds: float = TAKE_SECONDS,
 ) -> uvicorn.Server:
     """A server set up as all of ours are. It takes no signals: who runs it sets `should_exit`."""
-    app = LoadShedding(listener.app, listener.max_requests, listener.held)
+    app = LoadShedding(listener.app, listener.max_requests, listener.waiting)
     return _Server(
         uvicorn.Config(
             Observing(app, listener.access_log) if listener.observed else app,

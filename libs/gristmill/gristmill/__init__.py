@@ -44,16 +44,16 @@ _PROGRESS_SECONDS = 0.1
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}")
 
 
-class InvalidInput(Exception):  # noqa: N818 - named for what the user is told
+class InvalidInput(Exception):  # noqa: N818 - named for what the user learns
     """The input or the parameters can't be processed; trying again won't help. The message is shown to the user."""
 
 
-class LimitExceeded(Exception):  # noqa: N818 - named for what the user is told
+class LimitExceeded(Exception):  # noqa: N818 - named for what the user learns
     """The input is larger than the processor allows. The message is shown to the user."""
 
 
-class Unavailable(Exception):  # noqa: N818 - named for what the user is told
-    """What the work depends on doesn't answer now; the run is tried again. The message is shown to the user."""
+class Unavailable(Exception):  # noqa: N818 - named for what the user learns
+    """What the work depends on can't be reached now; the run is tried again. The message is shown to the user."""
 
 
 class Params(BaseModel):
@@ -103,15 +103,15 @@ class Context:
         self.folder = folder
         self._progress_file = progress_file
         self._progress_descriptor: int | None = None
-        self._said_at = -math.inf
+        self._reported_at = -math.inf
         self._files = 0
 
     def progress(self, done: float) -> None:
-        """Say how much of the work is done, from 0 to 1. Cheap: it may be called often; users see it now and then."""
+        """Report how much of the work is done, from 0 to 1. Cheap, so call it often; users see it now and then."""
         now = time.monotonic()
-        if self._progress_file is None or (done < 1 and now < self._said_at + _PROGRESS_SECONDS):
+        if self._progress_file is None or (done < 1 and now < self._reported_at + _PROGRESS_SECONDS):
             return
-        self._said_at = now
+        self._reported_at = now
         if self._progress_descriptor is None:
             self._progress_descriptor = os.open(self._progress_file, os.O_WRONLY | os.O_CREAT, 0o600)
         # Always as long, and in one write: whoever reads it meanwhile sees the old or the new one.
@@ -131,7 +131,7 @@ class Processor(ABC, Generic[ParamsT]):
     """One kind of work. Each run gets a process of its own, with limits on memory, time and disk, and no network.
 
     `name` is lower-case words joined by hyphens, `version` is `major.minor.patch`; `media_types` are the ones it
-    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is what callers are told. An instance is made
+    takes, `*/*` for all; `params_model` is `ParamsT`, and its JSON Schema is published to callers. An instance is made
     once, without arguments, and pickled into each run's process.
 
     Only with `network` may a run open connections, and only with `programs` start programs (or processes: threads it

@@ -41,7 +41,7 @@ class BlobResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         except CorruptBlob as error:
             log.error("blob.corrupt", blob=self._opened.blob.id, reason=str(error))
-            # The length has been promised, so an answer that ends here can't pass for a whole one.
+            # The length has been promised, so a response that ends here can't pass for a whole one.
             raise
         finally:
             self._opened.close()

@@ -11,7 +11,7 @@ _ONE_RANGE = re.compile(r"bytes=[ \t]*(?P<first>[0-9]{0,30})-(?P<last>[0-9]{0,30
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The first and last byte asked for, both inclusive, of a body of `size` bytes; None for the whole body.
 
-    The whole body is also the answer to a header that can't be read, to another unit, and to several ranges: a
+    The whole body is also the response to a header that can't be read, to another unit, and to several ranges: a
     server may ignore any `Range`, and a thousand small ranges would cost more than the body. Raises
     `RangeNotSatisfiable`, with the header that names the size.
     """

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 
+from common.bounded import BoundedDict
 from common.errors import Unauthorized, Unavailable
 from common.logging import get_logger
 from services.front.domain.job import Owner
@@ -24,7 +25,7 @@ REFETCH_SECONDS = 300.0
 UNKNOWN_KEY_SECONDS = 60.0
 NEVER_FETCHED_SECONDS = 5.0
 
-# Headers that bring a key along, or say where one may be fetched: only an attacker needs them here.
+# Headers that bring a key along, or name where one may be fetched: only an attacker needs them here.
 _KEY_BEARING = frozenset({"jku", "x5u", "jwk"})
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")  # half of a surrogate pair can't be stored
 
@@ -105,7 +106,7 @@ def _keys_of(document: Mapping[str, Any]) -> dict[str | None, Key]:
 
 
 class UserTokens:
-    """Says who a token proves its bearer to be."""
+    """Verifies a token, and names its owner."""
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class UserTokens:
         self._tenant_claim = tenant_claim
         self._subject_claim = subject_claim
         self._clock = clock
-        self._verdicts: dict[str, tuple[Owner, float]] = {}
+        self._verdicts: BoundedDict[str, tuple[Owner, float]] = BoundedDict(CACHED_VERDICTS)
         self.keys: StaticKeys | JwksKeys = StaticKeys(None)
 
     def forget(self) -> None:
@@ -141,8 +142,6 @@ class UserTokens:
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized
         owner, expires_at = await self._verify(token)
-        while len(self._verdicts) >= CACHED_VERDICTS:
-            del self._verdicts[next(iter(self._verdicts))]
         self._verdicts[token] = (owner, min(expires_at, self._clock() + CACHE_SECONDS))
         return owner
 

@@ -1,4 +1,4 @@
-"""Who calls: the policy of every public route that tells anything."""
+"""Who calls: the policy of every public route that reads or changes anything."""
 
 from typing import Annotated
 

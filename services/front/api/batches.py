@@ -12,7 +12,7 @@ from services.front.api.deps import BatchId, Cursor, Deps, JobId, PageSize
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
 from services.front.domain.listing import Position
-from services.front.use_cases.read import Seen
+from services.front.use_cases.read import JobSnapshot
 
 # A thousand files with the longest names, or the entity tags of ten thousand parts, and as much again.
 MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -32,16 +32,16 @@ async def create_batch(request: Request, owner: TokenOwner, deps: Deps) -> Respo
     """Announce 1-1,000 files. The response has a job for each, and the URLs to send the files to, straight to the
     store.
 
-    At most 1,000 URLs are in one response; the others come from the job's `upload`. The size is exact: a byte more or
-    less is refused.
+    One response has up to 1,000 URLs; get the others from the job's `upload`. The size is exact: a byte more or less
+    is refused.
     """
     keys = request.headers.getlist("idempotency-key")
     async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists) as idempotent:
         body, reservation = await deps.bodies.read_json(request, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
         with reservation:
-            seen = await deps.batches.create(owner, body, idempotent)
-    headers = {"Location": f"{PREFIX}/batch/{seen.batch.id}"}
-    return Response(batch_view(seen).to_wire(), 201, headers, "application/json")
+            snapshot = await deps.batches.create(owner, body, idempotent)
+    headers = {"Location": f"{PREFIX}/batch/{snapshot.batch.id}"}
+    return Response(batch_view(snapshot).to_wire(), 201, headers, "application/json")
 
 
 @router.get(
@@ -57,22 +57,22 @@ async def get_batch(
     cursor: Cursor = "",
     page_size: PageSize = 50,
 ) -> Response:
-    """How many of its jobs are in which state, and the jobs themselves; files that are to come have their upload."""
+    """How many of its jobs are in each state, and a page of the jobs. A job that waits for its file has an `upload`."""
     of = {"path": f"{PREFIX}/batch/{batch_id}"}
     after = deps.cursors.read(owner, of, cursor)
-    seen = await deps.batches.show(owner, batch_id, after.job_id if after else "", page_size)
-    following = deps.cursors.seal(owner, of, Position.of(seen.jobs[-1])) if seen.next else None
+    snapshot = await deps.batches.show(owner, batch_id, after.job_id if after else "", page_size)
+    following = deps.cursors.seal(owner, of, Position.of(snapshot.jobs[-1])) if snapshot.next else None
     headers = {}
     if following is not None:
         headers["Link"] = f'<{of["path"]}?cursor={following}&limit={page_size}>; rel="next"'
-    return Response(batch_view(seen, following).to_wire(), 200, headers, "application/json")
+    return Response(batch_view(snapshot, following).to_wire(), 200, headers, "application/json")
 
 
 @router.get(
     "/job/{job_id}/upload",
     response_model=UploadView,
     responses=docs.problems(401, 404, 409, 422, 503),
-    summary="What of the file has arrived, and fresh URLs for the rest",
+    summary="The parts that have arrived, and fresh URLs for the rest",
 )
 async def get_upload(
     owner: TokenOwner,
@@ -80,7 +80,7 @@ async def get_upload(
     job_id: JobId,
     from_part: Annotated[int, Query(alias="from", ge=1, le=MAX_PARTS, description="The first part asked for.")] = 1,
 ) -> Response:
-    """Moves the expiry, so that an upload can go on after it, after a crash, or on another machine; for 30 days."""
+    """Also moves the expiry: you can resume an upload after a crash or on another machine, for up to 30 days."""
     plan = await deps.uploads.plan(owner, job_id, from_part)
     return Response(upload_view(plan).to_wire(), media_type="application/json")
 
@@ -93,12 +93,12 @@ async def get_upload(
         **docs.problems(400, 401, 404, 409, 413, 415, 422, 503),
     },
     openapi_extra=docs.json_body("UploadComplete", required=False),
-    summary="Say that the file was sent",
+    summary="Complete an upload",
 )
 async def complete_upload(request: Request, owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
-    """Not needed, only faster: a finished upload is found in any case."""
+    """Declare that the whole file was sent. Optional: an upload that is complete is found in any case, only later."""
     body, reservation = await deps.bodies.read_json(request, UploadComplete, MAX_JSON_BYTES, default=b"{}")
     with reservation:
         parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts]
     job, verifying = await deps.uploads.complete(owner, job_id, parts)
-    return Response(status_view(Seen(job)).to_wire(), 202 if verifying else 200, media_type="application/json")
+    return Response(status_view(JobSnapshot(job)).to_wire(), 202 if verifying else 200, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Bodies as they arrive: streamed, bounded, never spooled; those that are held are counted."""
+"""Bodies as they arrive: streamed, bounded, never spooled; those in memory are counted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ class Bodies:
             if idempotent is not None:
                 await _hash(idempotent, content)
                 if idempotent.repeats:
-                    # Another body under this key is told apart before it is looked into.
+                    # Another body under this key is refused before it is looked into.
                     await idempotent.seal()
             return await bodies.parse(content or default, model), reservation
         except BaseException:
@@ -114,7 +114,7 @@ async def _hash(idempotent: IdempotentRequest, content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FormFile:
-    """What comes before a file's bytes in a form: the fields, in order, and what the file says of itself."""
+    """What comes before a file's bytes in a form: the fields, in order, and the headers of the file."""
 
     fields: list[tuple[str, str]]
     filename: str | None

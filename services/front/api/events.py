@@ -1,4 +1,4 @@
-"""The public routes that tell of changes as server-sent events (HTML standard, section 9.2)."""
+"""The public routes that stream changes as server-sent events (HTML standard, section 9.2)."""
 
 import time
 from collections import Counter
@@ -14,12 +14,10 @@ from services.front.api.access import TokenOwner
 from services.front.api.deps import BatchId, Dependencies, Deps, JobId
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, status_view
-from services.front.use_cases.read import Seen
+from services.front.use_cases.read import JobSnapshot
 from services.front.use_cases.watch import Watch
 
 AT_THE_END = "-end"
-# Streams are counted by `Watching`.
-HELD = ("/events",)
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 router = APIRouter(prefix=PREFIX)
@@ -29,7 +27,7 @@ LastEventId = Annotated[
 ]
 
 
-# Dependencies, for their ends come after the answer's, however that ends.
+# Dependencies, for their ends come after the response's, however that ends.
 async def _job(owner: TokenOwner, deps: Deps, job_id: JobId, last: LastEventId = None) -> AsyncIterator[Watch]:
     async with deps.watching.job(owner, job_id, last) as watch:
         yield watch
@@ -51,9 +49,9 @@ async def _batch(owner: TokenOwner, deps: Deps, batch_id: BatchId, last: LastEve
     tags=["job"],
 )
 async def watch_job(deps: Deps, watch: Annotated[Watch, Depends(_job)]) -> Response:
-    """Server-sent events. Each has the same JSON as the job's status; the last one is the final state, then the stream
-    ends. It may end earlier: come again with `Last-Event-ID`, and you get the newest state if you don't have it. What
-    changes faster than you read is told as its newest state only.
+    """Server-sent events. Each has the same JSON as the job's status. The stream ends after the final state, or
+    earlier: to resume, send the last event's `id` as `Last-Event-ID`, and you get the newest state if you don't have
+    it. If you read more slowly than the job changes, you get its newest state only.
     """
     if watch.is_over:
         return Response(status_code=204)
@@ -86,7 +84,7 @@ async def _stream(deps: Dependencies, watch: Watch, batch_id: str | None = None)
     while not watch.closing and time.monotonic() < closes_at:
         for job in watch.take():
             yield format_sse_event(
-                event="status", id=watch.event_id, data_str=status_view(Seen(job)).to_wire().decode()
+                event="status", id=watch.event_id, data_str=status_view(JobSnapshot(job)).to_wire().decode()
             )
         if watch.is_over:
             if batch_id is not None:

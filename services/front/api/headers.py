@@ -25,12 +25,12 @@ def sha256_digest(field: str | None) -> str | None:
     match = _DIGEST.search(field)
     if match is None:
         if "sha-256" in field.lower():
-            raise Malformed("The Content-Digest can't be read.")
+            raise Malformed("Content-Digest should look like `sha-256=:<base64>:`.")
         return None
     try:
         return base64.b64decode(match[1], validate=True).hex()
     except binascii.Error:
-        raise Malformed("The Content-Digest can't be read.") from None
+        raise Malformed("Content-Digest should look like `sha-256=:<base64>:`.") from None
 
 
 def attachment(name: str) -> str:

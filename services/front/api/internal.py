@@ -1,15 +1,17 @@
-"""The port of front's that is not for the public: job reports the runs that have ended."""
+"""Front's internal port: job reports the runs that have ended."""
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
-from common.contracts.front import Report, ReportAnswer
+from common.contracts.front import Report, ReportResponse
 from common.web.access import callers
-from services.front.use_cases.read import TakeReports
-
-router = APIRouter(prefix="/internal", dependencies=[Depends(callers("job"))])
+from services.front.use_cases.reports import TakeReports
 
 
-@router.post("/run")
-async def take_report(request: Request, report: Report) -> ReportAnswer:
-    take: TakeReports = request.app.state.take_reports
-    return ReportAnswer(settled=await take(report.runs))
+def router(take_reports: TakeReports) -> APIRouter:
+    routes = APIRouter(prefix="/internal", dependencies=[Depends(callers("job"))])
+
+    @routes.post("/run")
+    async def take_report(report: Report) -> ReportResponse:
+        return ReportResponse(settled=await take_reports(report.runs))
+
+    return routes

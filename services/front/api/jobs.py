@@ -14,7 +14,7 @@ from services.front.api.headers import wait_seconds
 from services.front.api.openapi import document as docs
 from services.front.api.output import OutputResponse
 from services.front.api.views import PREFIX, job_href, job_view, status_view
-from services.front.use_cases.read import Seen
+from services.front.use_cases.read import JobSnapshot
 
 router = APIRouter(prefix=PREFIX, tags=["job"])
 
@@ -30,19 +30,18 @@ router = APIRouter(prefix=PREFIX, tags=["job"])
 async def create_job(
     request: Request, owner: TokenOwner, deps: Deps, query: Annotated[submission.QueryOptions, Query()]
 ) -> Response:
-    """Hand in a file, get a job id at once. The body is one of three kinds:
+    """Hand in a file, and get the id of a job at once. The body is one of three kinds:
 
     - `application/json`: a small file in base64;
     - `multipart/form-data`: fields, then the field `file`; streamed;
     - anything else is the file itself, streamed; its `Content-Type` is the file's, and each query parameter other than
       `processor`, `name`, `retention` and `deadline` is one of the processor's.
 
-    A raw file may come compressed, and says so in `Content-Encoding`: it is kept as it came, and decoded for the
-    processor.
+    A raw file may be compressed, with a `Content-Encoding`: it is kept as it came, and decoded for the processor.
 
     With `Prefer: wait=N` the response waits until the job is final, for up to N seconds (maximum 60).
 
-    With an `Idempotency-Key` it is safe to send the same request again: it makes one job.
+    With an `Idempotency-Key` it is safe to repeat a request: all of them together create one job.
     """
     deps.create.admit(owner)
     keys = request.headers.getlist("idempotency-key")
@@ -79,12 +78,12 @@ async def get_job(owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
     summary="The job's state",
 )
 async def get_job_status(request: Request, owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
-    """The state, and its outputs or its error. With `Prefer: wait=N` the answer waits until the job is final."""
+    """The state, and its outputs or its error. With `Prefer: wait=N` the response waits until the job is final."""
     # `services.front.api.status` answers requests without `Prefer` before they get here.
     seconds = wait_seconds(request.headers.get("prefer"))
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-    seen: Seen = await deps.read.wait(owner, job_id, seconds)
-    return Response(status_view(seen).to_wire(), 200, headers, "application/json")
+    snapshot: JobSnapshot = await deps.read.wait(owner, job_id, seconds)
+    return Response(status_view(snapshot).to_wire(), 200, headers, "application/json")
 
 
 @router.post(
@@ -97,11 +96,13 @@ async def get_job_status(request: Request, owner: TokenOwner, deps: Deps, job_id
     summary="Cancel the job",
 )
 async def cancel_job(owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
-    """End a job that has not ended: work on it is stopped, and its bytes are deleted. Of one that has ended it changes
-    nothing, and the answer tells how it ended. May be repeated.
+    """End a job that has not ended: work on it is stopped, and its bytes are deleted. A job that has ended doesn't
+    change; the response has the state in which it ended. Safe to repeat.
     """
-    seen = await deps.cancel(owner, job_id)
-    return Response(status_view(seen).to_wire(), 200 if seen.job.status.is_final else 202, None, "application/json")
+    snapshot = await deps.cancel(owner, job_id)
+    return Response(
+        status_view(snapshot).to_wire(), 200 if snapshot.job.status.is_final else 202, None, "application/json"
+    )
 
 
 @router.delete(
@@ -112,8 +113,8 @@ async def cancel_job(owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
     summary="Delete the job and all its bytes",
 )
 async def delete_job(owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
-    """From the answer on the job is unknown: every request for it gets 404, another DELETE too. So 404 is also what you
-    hear when you repeat one whose answer was lost. If it has not ended it is cancelled. Its bytes go soon after.
+    """A job that has not ended is cancelled first; its bytes are deleted soon after. From then on every request for
+    the job gets 404, another DELETE too: if you lost the first response, treat this 404 as success.
     """
     await deps.delete(owner, job_id)
     return Response(status_code=204)

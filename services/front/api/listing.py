@@ -16,7 +16,7 @@ from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, job_view
 from services.front.domain.job import Status
 from services.front.domain.listing import Filters
-from services.front.use_cases.read import Seen
+from services.front.use_cases.read import JobSnapshot
 
 _PATH = f"{PREFIX}/job"
 
@@ -45,9 +45,9 @@ async def list_jobs(
     cursor: Cursor = "",
     page_size: PageSize = 50,
 ) -> Response:
-    """Yours alone. A cursor is good only for who got it, and with the same filters.
+    """Only your own. A cursor is valid for its owner and with the same filters only.
 
-    Jobs are as they were last written down: of one that is under way, its own address tells more, such as progress.
+    The list has the last stored state of each job; get the job itself for its progress.
     """
     after, before = _utc("createdAfter", created_after), _utc("createdBefore", created_before)
     filters = Filters(tuple(sorted({Status(one) for one in status})), processor, batch, name, after, before)
@@ -67,9 +67,9 @@ async def list_jobs(
     if following is not None:
         query = urlencode({**given, "cursor": following, "limit": page_size}, doseq=True)
         headers["Link"] = f'<{_PATH}?{query}>; rel="next"'
-    items = [job_view(Seen(job)) for job in page.jobs]
-    answer = JobList.model_construct(items=items, next=following)
-    return Response(answer.to_wire(), 200, headers, "application/json")
+    items = [job_view(JobSnapshot(job)) for job in page.jobs]
+    body = JobList.model_construct(items=items, next=following)
+    return Response(body.to_wire(), 200, headers, "application/json")
 
 
 def _utc(name: str, moment: datetime | None) -> datetime | None:

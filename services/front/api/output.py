@@ -60,7 +60,7 @@ class OutputResponse(Response):
                 }
                 if body.content_range:
                     headers["Content-Range"] = body.content_range
-                # Before the answer begins, so that a body which is spoilt at once is a 502.
+                # Before the response begins, so that a body which is spoilt at once is a 502.
                 chunk = await anext(body.chunks, b"")
                 raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": body.status, "headers": raw})

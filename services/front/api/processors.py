@@ -19,8 +19,8 @@ router = APIRouter(prefix=PREFIX, tags=["processor"], dependencies=[Depends(toke
     summary="The processors on offer, and the server's limits",
 )
 async def list_processors(deps: Deps) -> Response:
-    """Every processor offered in the last 30 days, with the JSON Schema of its parameters, and each of its versions;
-    `live` says whether one runs now.
+    """Every processor that was offered in the last 30 days, with the JSON Schema of its parameters, and its versions.
+    A processor or version is `live` while a process runs it.
     """
     items = [processor_view(offer, deps.limits) for offer in await deps.catalogue.all()]
     return Response(ProcessorList(items=items, limits=deps.server_limits).to_wire(), media_type="application/json")

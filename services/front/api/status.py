@@ -7,13 +7,14 @@ same authentication (`Tokens.owner`) and the same read with its test of ownershi
 from starlette.types import Receive, Scope
 from structlog.contextvars import bind_contextvars
 
+from common.bounded import BoundedDict
 from common.ids import is_job_id
 from common.web.fast import JSON, FastResponse, FastRoute
 from services.front.api.access import token_owner
 from services.front.api.views import PREFIX, status_view
 from services.front.domain.job import Job
 from services.front.ports import Tokens
-from services.front.use_cases.read import ReadJob, Seen
+from services.front.use_cases.read import JobSnapshot, ReadJob
 
 CACHED_BODIES = 2048
 CACHED_BYTES = 16 * 1024
@@ -26,7 +27,7 @@ class Status:
     def __init__(self, tokens: Tokens, read: ReadJob) -> None:
         self._tokens = tokens
         self._read = read
-        self._bodies: dict[str, tuple[Job, bytes]] = {}
+        self._bodies: BoundedDict[str, tuple[Job, bytes]] = BoundedDict(CACHED_BODIES)
 
     def route(self) -> FastRoute:
         return FastRoute("GET", f"{PREFIX}/job/{{job_id}}/status", token_owner, self.respond)
@@ -45,13 +46,11 @@ class Status:
         bind_contextvars(tenant=owner.tenant)
         return 200, [JSON], self._body(await self._read.status(owner, job_id))
 
-    def _body(self, seen: Seen) -> bytes:
-        job, body = self._bodies.get(seen.job.id, (None, b""))
-        if job is seen.job:
+    def _body(self, snapshot: JobSnapshot) -> bytes:
+        job, body = self._bodies.get(snapshot.job.id, (None, b""))
+        if job is snapshot.job:
             return body
-        body = status_view(seen).to_wire()
-        if seen.job.status.is_final and len(body) <= CACHED_BYTES:
-            while len(self._bodies) >= CACHED_BODIES:
-                del self._bodies[next(iter(self._bodies))]
-            self._bodies[seen.job.id] = (seen.job, body)
+        body = status_view(snapshot).to_wire()
+        if snapshot.job.status.is_final and len(body) <= CACHED_BYTES:
+            self._bodies[snapshot.job.id] = (snapshot.job, body)
         return body

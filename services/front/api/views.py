@@ -23,8 +23,8 @@ from gristmill.wire.public import (
 )
 from services.front.domain.job import JobError
 from services.front.domain.limits import Limits
-from services.front.use_cases.batch import BatchSeen
-from services.front.use_cases.read import Seen
+from services.front.use_cases.batch import BatchSnapshot
+from services.front.use_cases.read import JobSnapshot
 
 PREFIX = "/api/v1"
 
@@ -33,12 +33,12 @@ def job_href(job_id: str) -> str:
     return f"{PREFIX}/job/{job_id}"
 
 
-def status_view(seen: Seen) -> JobStatusView:
-    return JobStatusView.model_construct(**_status_fields(seen))
+def status_view(snapshot: JobSnapshot) -> JobStatusView:
+    return JobStatusView.model_construct(**_status_fields(snapshot))
 
 
-def job_view(seen: Seen) -> JobView:
-    return JobView.model_construct(**_job_fields(seen))
+def job_view(snapshot: JobSnapshot) -> JobView:
+    return JobView.model_construct(**_job_fields(snapshot))
 
 
 def upload_view(plan: UploadPlan) -> UploadView:
@@ -70,36 +70,37 @@ def processor_view(offer: OfferedProcessor, limits: Limits) -> ProcessorView:
     )
 
 
-def batch_view(seen: BatchSeen, cursor: str | None = None) -> BatchView:
+def batch_view(snapshot: BatchSnapshot, cursor: str | None = None) -> BatchView:
     return BatchView.model_construct(
-        id=seen.batch.id,
-        name=seen.batch.name,
-        counts={status.value: count for status, count in sorted(seen.counts.items())},
+        id=snapshot.batch.id,
+        name=snapshot.batch.name,
+        counts={status.value: count for status, count in sorted(snapshot.counts.items())},
         items=[
             BatchItem.model_construct(
-                **_job_fields(Seen(job)), upload=upload_view(seen.plans[job.id]) if job.id in seen.plans else None
+                **_job_fields(JobSnapshot(job)),
+                upload=upload_view(snapshot.plans[job.id]) if job.id in snapshot.plans else None,
             )
-            for job in seen.jobs
+            for job in snapshot.jobs
         ],
         next=cursor,
     )
 
 
-def _job_fields(seen: Seen) -> Any:
+def _job_fields(snapshot: JobSnapshot) -> Any:
     return {
-        **_status_fields(seen),
-        "history": [StateView.model_construct(status=status.value, at=at) for status, at in seen.job.history],
-        "expires_at": seen.job.expires_at,
-        "bytes_deleted": seen.job.bytes_deleted or None,
+        **_status_fields(snapshot),
+        "history": [StateView.model_construct(status=status.value, at=at) for status, at in snapshot.job.history],
+        "expires_at": snapshot.job.expires_at,
+        "bytes_deleted": snapshot.job.bytes_deleted or None,
     }
 
 
-def _status_fields(seen: Seen) -> Any:
-    job = seen.job
+def _status_fields(snapshot: JobSnapshot) -> Any:
+    job = snapshot.job
     return {
         "id": job.id,
         "status": job.status.value,
-        "stale": seen.stale or None,
+        "stale": snapshot.stale or None,
         "cancel_requested": job.cancel_requested or None,
         "name": job.name,
         "mimetype": job.mimetype,

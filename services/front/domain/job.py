@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -15,7 +15,7 @@ VERIFYING = "VERIFYING"
 
 
 class Status(StrEnum):
-    """The states of a job. Each says who moves it on, and what a crash leaves."""
+    """The states of a job. The docstring of each has who moves it on, and what a crash leaves."""
 
     CREATED = "CREATED"
     """The job is in MongoDB and its bytes wait in `inline`. Its front stores them; after a crash the tracker does."""
@@ -175,7 +175,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
-    """A job whose file its owner will upload to the store: `sha256` is what he says that it will be, if he does."""
+    """A job whose file its owner will upload to the store. `sha256` (hex) is the declared digest, if there is one."""
 
     job: NewJob
     batch_id: str
@@ -229,7 +229,7 @@ class Transition:
 
     @classmethod
     def cancelled(cls, started_at: datetime | None = None) -> "Transition":
-        """As job says: a run that had started has an end as well."""
+        """Ended by job: a run that had started has a start as well."""
         return cls(Status.CANCELLED, {"started_at": started_at})
 
     @classmethod
@@ -239,63 +239,9 @@ class Transition:
 
 
 def authorise(job: Job | None, owner: Owner) -> Job:
-    """The job, if it is this owner's. One that isn't there, one that he deleted and one of somebody else's are the same
-    `NotFound`.
+    """The job, if it is this owner's. One that isn't there, one that was deleted and one of somebody else's raise the
+    same `NotFound`.
     """
     if job is None or job.owner != owner or job.deleted_at is not None:
         raise NotFound
     return job
-
-
-def is_garbage(job: Job | None, fence: int | None) -> bool:
-    """Whether nothing owns a blob of this job: `fence` is that of the attempt that wrote it, None for an input."""
-    if job is None or job.bytes_deleted:
-        return True
-    if fence is None:
-        return job.input_deleted
-    if not job.status.is_final:
-        return False
-    return fence != job.fence
-
-
-class Due(StrEnum):
-    """What of a final job is to be deleted next."""
-
-    NOTHING = "nothing"
-    INPUT = "input"
-    BYTES = "bytes"
-    RUN = "run"
-    """Its bytes and its run; its owner has deleted it, and its hidden record stays for a while."""
-    RECORD = "record"
-    LATER = "later"
-    """Nothing before the lease of who looks at it is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When what is left of a final job goes, in seconds after its end. A deleted job rests for `rest`, so that what was
-    on its way has come, and its record is kept, hidden, for `hidden`: as long as a request with its idempotency key may
-    be made again. Any other's is kept for `record`.
-    """
-
-    record: float
-    rest: float
-    hidden: float
-
-
-def due(job: Job, now: datetime, times: Times, *, keep_inputs: bool) -> Due:
-    """What is due for a job: everything when it is old, its bytes when it has expired, its input once it is final.
-
-    A job without outputs is only an input, which nobody can read. A job that isn't final loses nothing.
-    """
-    if job.ended_at is None or job.expires_at is None:
-        return Due.NOTHING
-    if job.deleted_at is not None:
-        if job.ended_at + timedelta(seconds=times.rest) > now:
-            return Due.LATER
-        return Due.RECORD if job.ended_at + timedelta(seconds=times.hidden) <= now else Due.RUN
-    if job.ended_at + timedelta(seconds=times.record) <= now:
-        return Due.RECORD
-    if job.bytes_deleted or job.expires_at <= now or not (job.outputs or keep_inputs):
-        return Due.BYTES
-    return Due.NOTHING if keep_inputs else Due.INPUT

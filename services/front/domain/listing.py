@@ -20,7 +20,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a list, newest first; the id tells jobs apart that were created in the same millisecond."""
+    """A place in a list, newest first; the id orders jobs that were created in the same millisecond."""
 
     created_at: datetime
     job_id: str

@@ -12,6 +12,7 @@ from jsonschema_rs import ValidationErrorKind
 
 from common.errors import Invalid
 from common.json_schema import compiled
+from gristmill import faults
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -33,18 +34,44 @@ class ParameterSchema:
             raise Invalid(errors=[{"pointer": "/params", "detail": f"Parameters have at most {MAX_BYTES} bytes."}])
         if reason := _unstorable(params, MAX_DEPTH):
             raise Invalid(errors=[{"pointer": "/params", "detail": reason}])
-        found = itertools.chain.from_iterable(map(_faults, self._validator.iter_errors(params)))
-        if faults := list(itertools.islice(found, _MAX_FAULTS)):
-            raise Invalid(errors=faults)
+        found = itertools.chain.from_iterable(map(self._explained, self._validator.iter_errors(params)))
+        if errors := list(itertools.islice(found, _MAX_FAULTS)):
+            raise Invalid(errors=errors)
 
     def from_text(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
         """Parameters from a query string or form fields: repeated keys and commas make lists, and texts become
-        numbers or booleans where the schema says so. What can't be converted stays text, for `check` to refuse.
+        numbers or booleans where the schema has these. What can't be converted stays text, for `check` to refuse.
         """
         texts: dict[str, list[str]] = {}
         for key, value in pairs:
             texts.setdefault(key, []).append(value)
         return {key: self._value(key, values) for key, values in texts.items()}
+
+    def _explained(self, error: jsonschema_rs.ValidationError) -> Iterable[dict[str, str]]:
+        kind, schema = error.kind, self._schema_of(error)
+        if isinstance(kind, ValidationErrorKind.AdditionalProperties | ValidationErrorKind.UnevaluatedProperties):
+            for name in kind.unexpected:
+                detail = faults.unknown(name, schema.get("properties", {}), "parameter")
+                yield {"pointer": _pointer([*error.instance_path, name]), "detail": detail}
+        elif isinstance(kind, ValidationErrorKind.Required):
+            detail = faults.missing(schema.get("properties", {}).get(kind.property), self._schema)
+            yield {"pointer": _pointer([*error.instance_path, kind.property]), "detail": detail}
+        elif isinstance(kind, ValidationErrorKind.Not):
+            yield {"pointer": _pointer(error.instance_path), "detail": _forbidden(schema.get("not"))}
+        else:
+            detail = faults.wrong(schema, error.instance, self._schema)
+            yield {"pointer": _pointer(error.instance_path), "detail": detail}
+
+    def _schema_of(self, error: jsonschema_rs.ValidationError) -> Mapping[str, Any]:
+        """The schema whose keyword, the last of its path, the value doesn't fit."""
+        schema: Any = self._schema
+        for part in error.schema_path[:-1]:
+            if part == "$ref":
+                name = str(schema[part]).removeprefix("#/$defs/")
+                schema = self._schema.get("$defs", {}).get(name, {})
+            else:
+                schema = schema[part]
+        return schema if isinstance(schema, Mapping) else {}
 
     def _value(self, key: str, values: list[str]) -> Any:
         shapes = list(_shapes(self._schema.get("properties", {}).get(key), self._schema))
@@ -55,6 +82,11 @@ class ParameterSchema:
         if len(values) == 1:
             return _convert(values[0], shapes)
         return [_convert(value, shapes) for value in values]
+
+
+def _forbidden(schema: Any) -> str:
+    names = schema.get("required", ()) if isinstance(schema, Mapping) else ()
+    return f"Give only one of {' and '.join(f'`{name}`' for name in names)}." if names else "It can't be like this."
 
 
 def _unstorable(value: Any, depth: int) -> str | None:
@@ -72,15 +104,6 @@ def _unstorable(value: Any, depth: int) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return "Numbers are finite."
     return None
-
-
-def _faults(error: jsonschema_rs.ValidationError) -> Iterable[dict[str, str]]:
-    kind = error.kind
-    if isinstance(kind, ValidationErrorKind.AdditionalProperties | ValidationErrorKind.UnevaluatedProperties):
-        for name in kind.unexpected:
-            yield {"pointer": _pointer([*error.instance_path, name]), "detail": "There is no such parameter."}
-    else:
-        yield {"pointer": _pointer(error.instance_path), "detail": error.message}
 
 
 def _pointer(path: Iterable[str | int]) -> str:

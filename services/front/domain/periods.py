@@ -21,9 +21,9 @@ def deadline(text: str | None, default_seconds: int, most_seconds: int) -> int:
         return default_seconds
     seconds = parse(text)
     if seconds is None:
-        raise _invalid("This is neither a number of seconds nor one like `30s`, `15m`, `12h` or `2d`.")
+        raise _invalid("It should be seconds, or a number with `s`, `m`, `h` or `d` such as `15m`.")
     if seconds > most_seconds:
-        raise _invalid(f"A deadline is {most_seconds} seconds at most.")
+        raise _invalid(f"It should be at most {most_seconds:,} seconds, and is {seconds:,}.")
     return seconds
 
 

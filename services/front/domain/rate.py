@@ -7,7 +7,7 @@ from common.errors import RateLimited
 
 # Of a share that nobody spends, so much of the budget is lost; of what is too small, there are too many writes.
 FIRST_PART, MOST_PART = 1000, 20
-HELD_SECONDS = 5.0
+SHARE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +49,23 @@ class Share:
 
     def __init__(self, leased: Leased, now: float) -> None:
         self.given = leased.requests
-        self.left = leased.requests
-        self.until = now + (HELD_SECONDS if leased.requests else leased.retry_after)
+        self.remaining = leased.requests
+        self.until = now + (SHARE_SECONDS if leased.requests else leased.retry_after)
 
     def admits(self, policy: RatePolicy, now: float) -> bool:
         """Takes one request of the share. False when there is none to take and the store has to be asked; raises
-        `RateLimited` while the store would say no.
+        `RateLimited` while the store would refuse.
         """
         if now >= self.until:
             return False
         if not self.given:
             raise RateLimited(headers=policy.headers(self.until - now))
-        if not self.left:
+        if not self.remaining:
             return False
-        self.left -= 1
+        self.remaining -= 1
         return True
 
     def next_request(self, policy: RatePolicy, now: float) -> int:
         """How large the next share should be: twice this one for who has spent it in its time, else as at first."""
-        spent = self.given and not self.left and now < self.until
+        spent = self.given and not self.remaining and now < self.until
         return min(2 * self.given, policy.most_share) if spent else policy.first_share

@@ -31,9 +31,9 @@ def parse(text: str | None, most_seconds: int) -> Retention:
         return Retention(most_seconds, until_read=True)
     seconds = periods.parse(text)
     if seconds is None:
-        raise _invalid(f"This is neither `{UNTIL_READ}` nor a number of seconds, nor one like `12h` or `7d`.")
+        raise _invalid(f"It should be seconds, or a number with `s`, `m`, `h` or `d` such as `7d`, or `{UNTIL_READ}`.")
     if seconds > most_seconds:
-        raise _invalid(f"Outputs are kept for {most_seconds} seconds at most.")
+        raise _invalid(f"It should be at most {most_seconds:,} seconds, and is {seconds:,}.")
     return Retention(seconds)
 
 

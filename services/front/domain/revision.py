@@ -8,15 +8,15 @@ from hashlib import blake2b
 from services.front.domain.job import Job
 
 Revision = tuple[int, int]
-"""How many states a job has been in, and a digest of what an event tells of it."""
+"""How many states a job has been in, and a digest of what an event has of it."""
 
 NOTHING: Revision = (0, 0)
 
 
 def revision(job: Job) -> Revision:
     """The same for the same state, phase, progress, attempt and wish to cancel. A place in the queue isn't in it."""
-    told = (job.id, job.status.value, job.phase, job.progress, job.attempt, job.cancel_requested)
-    return len(job.history), int.from_bytes(blake2b(repr(told).encode(), digest_size=8).digest())
+    fields = (job.id, job.status.value, job.phase, job.progress, job.attempt, job.cancel_requested)
+    return len(job.history), int.from_bytes(blake2b(repr(fields).encode(), digest_size=8).digest())
 
 
 def together(seen: Revision, before: Revision, after: Revision) -> Revision:
@@ -25,5 +25,5 @@ def together(seen: Revision, before: Revision, after: Revision) -> Revision:
 
 
 def event_id(seen: Revision) -> str:
-    """As an event says it: `3-0f3c55d1a2b4c697`."""
+    """As the id of an event: `3-0f3c55d1a2b4c697`."""
     return f"{seen[0]}-{seen[1]:016x}"

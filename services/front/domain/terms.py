@@ -1,4 +1,4 @@
-"""On which terms a job is taken: what holds when it doesn't say, and the most that it may ask for."""
+"""On which terms a job is taken: the defaults, and the most that a request may ask for."""
 
 from dataclasses import dataclass
 

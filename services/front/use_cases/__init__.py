@@ -1,1 +1,1 @@
-"""What front does, told without a framework: create, read, settle, recover, sweep."""
+"""What front does, without a framework: create, read, settle, recover, sweep."""

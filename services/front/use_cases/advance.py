@@ -10,7 +10,7 @@ from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge, 
 from common.ids import input_blob_id
 from services.front.domain.job import Job, JobError, Output, Status, Transition
 from services.front.ports import Blobs, InlineStore, JobStore, Runs
-from services.front.use_cases.full_tenants import FullTenants
+from services.front.use_cases.queue_backoff import QueueBackoff
 
 INPUT_LOST = JobError("input-lost", "The input never reached the store and can no longer come.")
 # Anything else, a timeout or a 5xx, may succeed later.
@@ -31,7 +31,7 @@ class Advance:
         self._runs = runs
         self._lease_seconds = lease_seconds
         self._ask_seconds = ask_seconds
-        self.full_tenants = FullTenants()
+        self.queue_backoff = QueueBackoff()
 
     async def carry_on(self, job: Job) -> None:
         """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
@@ -91,11 +91,11 @@ class Advance:
 
     async def _hand_over(self, job: Job) -> None:
         """Submit a run. When its tenant has too many it is for later, as when job is away."""
-        self.full_tenants.check(job.owner.tenant)
+        self.queue_backoff.check(job.owner.tenant)
         try:
             await self._runs.submit(_run_of(job))
         except TooManyRequests as refusal:
-            self.full_tenants.remember(job.owner.tenant, refusal)
+            self.queue_backoff.remember(job.owner.tenant, refusal)
             raise
 
     async def cancel(self, job: Job) -> None:
@@ -103,7 +103,7 @@ class Advance:
         await self.settle(job, await self._runs.cancel(job.id))
 
     async def settle(self, job: Job, run: RunStatus) -> None:
-        """Apply what job says of a run. That job knows it proves that it was submitted, unless it was cancelled."""
+        """Apply the state of a run. If job knows a run it was submitted, unless it was cancelled."""
         if run.status is RunState.CANCELLED:
             await self.finish(job, Transition.cancelled(run.started_at))
             return

@@ -17,12 +17,12 @@ from services.front.domain.retention import Retention
 from services.front.domain.terms import Terms
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
-from services.front.use_cases.full_tenants import FullTenants
 from services.front.use_cases.idempotency import IdempotentRequest
+from services.front.use_cases.queue_backoff import QueueBackoff
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSeen:
+class BatchSnapshot:
     """A batch, how many of its jobs are in each state, and a page of them with the plans of their uploads, if asked."""
 
     batch: Batch
@@ -33,7 +33,7 @@ class BatchSeen:
 
 
 def facts_of(job: Job) -> UploadFacts:
-    """What front tells blob of an upload, the same each time."""
+    """The facts of an upload, the same each time."""
     return _facts(job, job.upload.sha256 if job.upload else None)
 
 
@@ -59,7 +59,7 @@ class Batches:
         catalogue: Catalogue,
         *,
         terms: Terms,
-        full_tenants: FullTenants,
+        queue_backoff: QueueBackoff,
         link_bits_per_second: float,
         most_seconds: float,
         now: Callable[[], Awaitable[datetime]],
@@ -68,20 +68,20 @@ class Batches:
         self._blobs = blobs
         self._catalogue = catalogue
         self._terms = terms
-        self._full_tenants = full_tenants
+        self._queue_backoff = queue_backoff
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
         self._now = now
 
-    async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSeen:
-        """Write a job for each file, and then the batch: a crash before that leaves jobs nobody was told of, and the
-        tracker forgets them. A request that repeats another one gets that one's batch. Raises `Invalid`, `TooLarge`,
-        `UnsupportedMediaType`, with a pointer to each file, and `TooManyRequests`.
+    async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSnapshot:
+        """Write a job for each file, and then the batch: a crash before that leaves jobs that no response has named,
+        and the tracker forgets them. A request that repeats another one gets that one's batch. Raises `Invalid`,
+        `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and `TooManyRequests`.
         """
         if idempotent.repeats:
             await idempotent.seal()
             return await self.again(owner, idempotent.id)
-        self._full_tenants.check(owner.tenant)
+        self._queue_backoff.check(owner.tenant)
         wanted = request.processor or self._terms.default_processor
         entry = await self._catalogue.find(wanted)
         entry.params.check(request.params)
@@ -105,41 +105,43 @@ class Batches:
             ]
         )
         await self._store.insert_batch(batch)
-        seen = await self.show(owner, batch.id, "", len(uploads))
+        snapshot = await self.show(owner, batch.id, "", len(uploads))
         by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
-        return BatchSeen(seen.batch, seen.counts, seen.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
 
-    async def again(self, owner: Owner, batch_id: str) -> BatchSeen:
-        """A batch as its creation answers it, as it is now: with fresh URLs for the files that may still be sent."""
-        seen = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
-        waiting = [(job, job.upload) for job in seen.jobs if job.status is Status.CREATED and job.upload is not None]
+    async def again(self, owner: Owner, batch_id: str) -> BatchSnapshot:
+        """A batch as its creation returns it, as it is now: with fresh URLs for the files that may still be sent."""
+        snapshot = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
+        waiting = [
+            (job, job.upload) for job in snapshot.jobs if job.status is Status.CREATED and job.upload is not None
+        ]
         if not waiting:
-            return seen
+            return snapshot
         now = await self._now()
         plans = await self._blobs.plan_uploads(
             [
                 UploadRequest(
                     facts=facts_of(job),
-                    max_urls=max(1, MAX_URLS // len(seen.jobs)),
+                    max_urls=max(1, MAX_URLS // len(snapshot.jobs)),
                     expires_in=max(1, int((upload.expires_at - now).total_seconds())),
                 )
                 for job, upload in waiting
             ]
         )
         by_job = {job.id: plan for (job, _), plan in zip(waiting, plans, strict=True)}
-        return BatchSeen(seen.batch, seen.counts, seen.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
 
     async def exists(self, batch_id: str) -> bool:
         return await self._store.find_batch(batch_id) is not None
 
     async def _forget_jobs(self, batch_id: str) -> None:
-        """Those of a front that died before it wrote their batch; nobody was told of them."""
+        """Those of a front that died before it wrote their batch; no response has named them."""
         jobs = await self._store.batch_jobs(batch_id, "", MAX_BATCH_FILES, deleted=True)
         for job in jobs:
             await self._blobs.abort_upload(input_blob_id(job.id))
         await self._store.forget([job.id for job in jobs])
 
-    async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSeen:
+    async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSnapshot:
         """A page of a batch's jobs. Raises `NotFound` unless there is such a batch and it is this owner's."""
         batch = await self._store.find_batch(batch_id) if is_job_id(batch_id) else None
         if batch is None or batch.owner != owner:
@@ -150,7 +152,7 @@ class Batches:
         if not jobs and not after:
             raise NotFound  # all of its jobs were deleted, or forgotten, and a crash left the batch
         page = jobs[:limit]
-        return BatchSeen(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
+        return BatchSnapshot(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
 
     def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
         large, unfit, wrong = [], [], []

@@ -1,4 +1,4 @@
-"""Which processors there are, as job last said."""
+"""The processors on offer, as job last listed them."""
 
 import asyncio
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from common.errors import Invalid, Problem, Unavailable
 from common.logging import get_logger
+from gristmill import faults
 from gristmill.wire import versions
 from gristmill.wire.processors import OfferedProcessor, OfferedVersion
 from services.front.domain.params import ParameterSchema
@@ -31,9 +32,9 @@ class CatalogueEntry:
 
 
 class Catalogue:
-    """Offers by name: asked of job every 5 s, and kept in front's own database for the time when job is away.
+    """Offers by name: read from job every 5 s, and kept in front's own database for the time when job is away.
 
-    A job that is slow makes nobody wait: what it said last has to do until it answers.
+    A job that is slow makes nobody wait: its last list has to do until it responds.
     """
 
     def __init__(self, runs: Runs, store: OfferStore) -> None:
@@ -62,7 +63,7 @@ class Catalogue:
         if name not in self._entries:
             await self._refresh_after(UNKNOWN_FRESH_SECONDS)
         if name not in self._entries:
-            raise _unknown("There is no such processor.")
+            raise _unknown(faults.unknown(name, self._entries, "processor"))
         entries = self._entries[name]
         fitting = (entry for entry in entries if wanted in versions.offered_as(name, entry.version))
         return next(fitting, entries[0])

@@ -19,8 +19,8 @@ from services.front.domain.terms import Terms
 from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue
-from services.front.use_cases.full_tenants import FullTenants
 from services.front.use_cases.idempotency import IdempotentRequest
+from services.front.use_cases.queue_backoff import QueueBackoff
 
 DRAIN_SECONDS = 3
 
@@ -33,7 +33,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionOptions:
-    """What a client says of a file beside the processor's parameters, as text; None for what it doesn't say."""
+    """The options of a file beside the processor's parameters, as text; None for those that the client leaves out."""
 
     processor: str | None = None
     name: str | None = None
@@ -77,7 +77,7 @@ class JobSpec:
 
 
 class Background:
-    """Work that goes on after its answer was sent. A process that dies loses none of it: the tracker takes it up."""
+    """Work that goes on after its response was sent. A process that dies loses none of it: the tracker takes it up."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
@@ -117,7 +117,7 @@ class CreateJob:
         background: Background,
         *,
         terms: Terms,
-        full_tenants: FullTenants,
+        queue_backoff: QueueBackoff,
         max_waiting_bytes: int,
         lease_seconds: float,
     ) -> None:
@@ -127,13 +127,13 @@ class CreateJob:
         self._catalogue = catalogue
         self._background = background
         self._terms = terms
-        self._full_tenants = full_tenants
+        self._queue_backoff = queue_backoff
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
 
     def admit(self, owner: Owner) -> None:
         """Raises `TooManyRequests` for a tenant that has too much in the queue, before a byte is taken."""
-        self._full_tenants.check(owner.tenant)
+        self._queue_backoff.check(owner.tenant)
 
     async def __call__(self, owner: Owner, submission: Submission, request: IdempotentRequest) -> Job | None:
         """The new job, `STORED` where its content was streamed, else `CREATED`; None when the request repeats another

@@ -10,8 +10,8 @@ log = get_logger()
 
 
 class DeleteJob:
-    """One write hides the job, and asks for the rest, which any process carries on: see `services.front.domain.job.due`
-    for what goes when.
+    """One write hides the job, and asks for the rest, which any process carries on: `services.front.domain.disposal`
+    says what is deleted when.
     """
 
     def __init__(self, jobs: JobStore, advance: Advance, *, again_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Idempotency keys: of all equal requests one makes something, and the others hear of what it made.
+"""Idempotency keys: of all equal requests one creates something, and the others get what it created.
 
 The semantics are those of draft-ietf-httpapi-idempotency-key-header. A request reserves its key before its body is
 read, under a lease that it renews; it seals the key with its fingerprint when all is checked and nothing is written
@@ -24,7 +24,7 @@ log = get_logger()
 
 
 class IdempotentRequest:
-    """A request that makes something under `id`, once; `repeats` says that it is made already.
+    """A request that creates something under `id`, once; it `repeats` another when that is created already.
 
     `taken_over`: an earlier request with the same key lost its lease, and may have got anywhere.
     """
@@ -88,7 +88,7 @@ class KeyedRequest(IdempotentRequest):
 
 
 class Idempotency:
-    """Tells the first request with a key from those that repeat it."""
+    """Distinguishes the first request with a key from those that repeat it."""
 
     def __init__(self, store: IdempotencyStore, *, keep_seconds: float, lease_seconds: float) -> None:
         self._store = store
@@ -99,7 +99,7 @@ class Idempotency:
     async def request(
         self, owner: Owner, route: str, fields: Sequence[str], is_made: Callable[[str], Awaitable[bool]]
     ) -> AsyncIterator[IdempotentRequest]:
-        """A request with these `Idempotency-Key` fields; without any, every request makes something. `is_made` says
+        """A request with these `Idempotency-Key` fields; without any, every request makes something. `is_made` checks
         whether what has an id is written. Raises `Malformed`, and `Conflict` while another request with the key runs.
 
         One that ends well is remembered as done, one that fails before `seal` is forgotten.

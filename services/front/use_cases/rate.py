@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 
+from common.bounded import BoundedDict
 from services.front.domain.job import Owner
 from services.front.domain.rate import RatePolicy, Share
 from services.front.ports import Budgets, Tokens
@@ -22,11 +22,11 @@ class LimitedTokens:
         self._tokens = tokens
         self._budgets = budgets
         self._policy = policy
-        self._shares: OrderedDict[Owner, Share] = OrderedDict()
+        self._shares: BoundedDict[Owner, Share] = BoundedDict(MOST_OWNERS)
         self._leasing: dict[Owner, asyncio.Task[None]] = {}
 
     async def owner(self, authorization: str | None) -> Owner:
-        """Raises `Unauthorized`, and `RateLimited` when the owner has used up his budget."""
+        """Raises `Unauthorized`, and `RateLimited` when the owner has used up their budget."""
         owner = await self._tokens.owner(authorization)
         while not self._admits(owner):
             leasing = self._leasing.get(owner)
@@ -46,9 +46,6 @@ class LimitedTokens:
         wanted = share.next_request(self._policy, time.monotonic()) if share else self._policy.first_share
         leased = await self._budgets.lease(owner, wanted, self._policy)
         self._shares[owner] = Share(leased, time.monotonic())
-        self._shares.move_to_end(owner)
-        while len(self._shares) > MOST_OWNERS:
-            self._shares.popitem(last=False)
 
     def _leased(self, owner: Owner, task: asyncio.Task[None]) -> None:
         del self._leasing[owner]

@@ -1,6 +1,6 @@
-"""Tell those who watch a job, or a batch, of every change. One loop looks for all of them, however many they are.
+"""Streams of the changes of a job or a batch. One loop looks for all of them, however many they are.
 
-Hints of the change stream say which job to look at; while it is broken, all that are watched are read now and then.
+Hints of the change stream name the job to look at; while it is broken, all that are watched are read now and then.
 Progress is known to job alone, which is asked once a second about those that are watched, many at a time.
 """
 
@@ -26,39 +26,39 @@ log = get_logger()
 
 
 class Watch:
-    """What one stream has yet to tell: of each job the newest state at most, however slowly it is read."""
+    """What one stream has yet to send: of each job only the newest state, however slowly it is read."""
 
     def __init__(self, jobs: Iterable[Job], last_event_id: str | None) -> None:
         self.jobs = {job.id: job for job in jobs}
         self.changed = asyncio.Event()
         self.closing = False
-        self._told: dict[str, Revision] = {job_id: revision(job) for job_id, job in self.jobs.items()}
+        self._sent: dict[str, Revision] = {job_id: revision(job) for job_id, job in self.jobs.items()}
         self._seen = NOTHING
-        for told in self._told.values():
-            self._seen = together(self._seen, NOTHING, told)
+        for sent in self._sent.values():
+            self._seen = together(self._seen, NOTHING, sent)
         self._new: dict[str, None] = {}
         if last_event_id is None or not last_event_id.startswith(self.event_id):
-            self._told, self._seen = {}, NOTHING
+            self._sent, self._seen = {}, NOTHING
             self._new = dict.fromkeys(self.jobs)
 
     @property
     def event_id(self) -> str:
-        """That of the last event that was told."""
+        """The id of the last event that was sent."""
         return event_id(self._seen)
 
     @property
     def is_over(self) -> bool:
-        """Whether every job is final, and that has been told."""
+        """Whether every job is final, and that was sent."""
         return not self._new and all(job.status.is_final for job in self.jobs.values())
 
     def put(self, job: Job) -> None:
         self.jobs[job.id] = job
-        if revision(job) != self._told.get(job.id):
+        if revision(job) != self._sent.get(job.id):
             self._new[job.id] = None
             self.changed.set()
 
     def gone(self, job_id: str) -> None:
-        """The job was deleted: there is nothing more to tell of it."""
+        """The job was deleted: nothing more is sent of it."""
         self.jobs.pop(job_id, None)
         self._new.pop(job_id, None)
         self.changed.set()
@@ -73,8 +73,8 @@ class Watch:
             job = self.jobs[next(iter(self._new))]
             del self._new[job.id]
             now = revision(job)
-            self._seen = together(self._seen, self._told.get(job.id, NOTHING), now)
-            self._told[job.id] = now
+            self._seen = together(self._seen, self._sent.get(job.id, NOTHING), now)
+            self._sent[job.id] = now
             yield job
 
     async def wait(self, seconds: float) -> bool:
@@ -121,16 +121,16 @@ class Watching:
     async def job(self, owner: Owner, job_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch a job. Raises `NotFound` as its status does, `TooManyRequests`, `Unavailable`."""
         with self._stream(owner):
-            seen = await self._read.status(owner, job_id)
-            with self._watched([seen.job], last_event_id) as watch:
+            snapshot = await self._read.status(owner, job_id)
+            with self._watched([snapshot.job], last_event_id) as watch:
                 yield watch
 
     @asynccontextmanager
     async def batch(self, owner: Owner, batch_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch all jobs of a batch; likewise."""
         with self._stream(owner):
-            seen = await self._batches.show(owner, batch_id, "", MAX_BATCH_FILES)
-            jobs = await self._as_of_now(seen.jobs)
+            snapshot = await self._batches.show(owner, batch_id, "", MAX_BATCH_FILES)
+            jobs = await self._as_of_now(snapshot.jobs)
             with self._watched(jobs, last_event_id) as watch:
                 yield watch
 
@@ -172,10 +172,10 @@ class Watching:
             # One that nobody watches any more may have left while the store was asked.
             jobs = [found.get(job_id) or self._newest[job_id] for job_id in some if job_id in self._newest]
             for job in await self._as_of_now(jobs):
-                self._tell(job)
+                self._send(job)
 
     async def _as_of_now(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """With what job knows of their runs. While it is away, those stay as they were last seen."""
+        """With what job knows of their runs. While it is away, those stay as they were last read."""
         asked = [job.id for job in jobs if not (job.status.is_final or job.is_fronts_alone)]
         try:
             runs = await self._runs.statuses(asked) if asked else {}
@@ -196,7 +196,7 @@ class Watching:
         last = self._newest.get(job.id, job)
         return last if len(last.history) == len(job.history) else job
 
-    def _tell(self, job: Job) -> None:
+    def _send(self, job: Job) -> None:
         newest = self._newest.get(job.id)
         if newest is None or len(job.history) < len(newest.history) or revision(job) == revision(newest):
             return

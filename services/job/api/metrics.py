@@ -20,7 +20,7 @@ GAUGES: list[tuple[str, str, Callable[[Depth], float]]] = [
     ("gristmill_queue_depth", "Runs that are queued, about.", lambda depth: depth.queued),
     (
         "gristmill_queue_oldest_age_seconds",
-        "How long the oldest queued run is due.",
+        "How long the oldest queued run has been due.",
         lambda depth: depth.oldest_age_seconds,
     ),
     ("gristmill_runs_running", "Runs that processors hold.", lambda depth: depth.running),
@@ -50,7 +50,7 @@ def count_ended(run: RunStatus) -> None:
 
 
 def router(depths: QueueDepths, now: Callable[[], float] = time.monotonic) -> APIRouter:
-    """Like the routes of health it takes no token, because it tells numbers and names of processors alone.
+    """Needs no token, like the routes of health: it has only numbers and the names of processors.
 
     The label is what runs want: a name, pinned or not. The numbers are those of the whole queue, whichever process is
     asked, and some seconds old at the most; what follows them is this process's own.

@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Response
 
 from common.contracts.job import (
-    ClaimAnswer,
     ClaimRequest,
+    ClaimResponse,
     Complete,
     Fail,
     Heartbeat,
@@ -14,8 +14,8 @@ from common.contracts.job import (
     Offers,
     Release,
     RunSubmit,
-    StatusAnswer,
     StatusQuery,
+    StatusResponse,
 )
 from common.web.access import callers
 from common.web.fast import CallContext, FastRoute, call
@@ -26,42 +26,40 @@ from services.job.use_cases.queue import Queue
 
 FRONT = callers("front")
 PROCESSOR = callers("processor")
-# Claims wait for runs.
-HELD = ("/claim",)
-Answer = tuple[int, Any]
-NOTHING: Answer = (204, None)
+Reply = tuple[int, Any]
+NOTHING: Reply = (204, None)
 
 
 def calls(queue: Queue, offering: Offering) -> list[FastRoute]:
     """What front and processors request all the time."""
 
-    async def submit(context: CallContext[RunSubmit]) -> Answer:
+    async def submit(context: CallContext[RunSubmit]) -> Reply:
         accepted, created = await queue.submit(context.body)
         return (201 if created else 200), accepted
 
-    async def statuses(context: CallContext[StatusQuery]) -> Answer:
-        return 200, StatusAnswer(items=await queue.statuses(context.body.ids, await offering.live()))
+    async def statuses(context: CallContext[StatusQuery]) -> Reply:
+        return 200, StatusResponse(items=await queue.statuses(context.body.ids, await offering.live()))
 
-    async def claim(context: CallContext[ClaimRequest]) -> Answer:
+    async def claim(context: CallContext[ClaimRequest]) -> Reply:
         runs = await while_present(context.request, queue.claim(context.body))
-        return 200, ClaimAnswer(runs=runs or [])
+        return 200, ClaimResponse(runs=runs or [])
 
-    async def heartbeat(context: CallContext[Heartbeat]) -> Answer:
+    async def heartbeat(context: CallContext[Heartbeat]) -> Reply:
         await queue.heartbeat(context.id, context.body)
         return NOTHING
 
-    async def complete(context: CallContext[Complete]) -> Answer:
-        return 200, ClaimAnswer(runs=await queue.complete(context.id, context.body))
+    async def complete(context: CallContext[Complete]) -> Reply:
+        return 200, ClaimResponse(runs=await queue.complete(context.id, context.body))
 
-    async def fail(context: CallContext[Fail]) -> Answer:
+    async def fail(context: CallContext[Fail]) -> Reply:
         await queue.fail(context.id, context.body)
         return NOTHING
 
-    async def release(context: CallContext[Release]) -> Answer:
+    async def release(context: CallContext[Release]) -> Reply:
         await queue.release(context.id, context.body.fence)
         return NOTHING
 
-    async def offer(context: CallContext[Offers]) -> Answer:
+    async def offer(context: CallContext[Offers]) -> Reply:
         await offering.offer(context.body.offers)
         return NOTHING
 
@@ -83,11 +81,11 @@ def router(queue: Queue, offering: Offering) -> APIRouter:
 
     @routes.get("/job/{run_id}/status", summary="How a run stands")
     async def status(run_id: str) -> Response:
-        return _answer(await queue.status(run_id, await offering.live()))
+        return _response(await queue.status(run_id, await offering.live()))
 
     @routes.post("/job/{run_id}/cancel", summary="End a run, known or not, as cancelled")
     async def cancel(run_id: str) -> Response:
-        return _answer(await queue.cancel(run_id))
+        return _response(await queue.cancel(run_id))
 
     @routes.delete("/job/{run_id}", summary="Forget a run that has ended")
     async def delete(run_id: str) -> Response:
@@ -96,10 +94,10 @@ def router(queue: Queue, offering: Offering) -> APIRouter:
 
     @routes.get("/processor", summary="What processors run")
     async def offered() -> Response:
-        return _answer(OfferList(items=await offering.offered()))
+        return _response(OfferList(items=await offering.offered()))
 
     return routes
 
 
-def _answer(body: Wire) -> Response:
+def _response(body: Wire) -> Response:
     return Response(body.to_wire(), media_type="application/json")

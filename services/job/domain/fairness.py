@@ -4,7 +4,7 @@ A run's start tag is the greater of its tenant's tag and the clock, and it moves
 The least start tag goes first. The clock is the greatest start tag that was served, so a tenant that comes back finds
 its tag behind the clock, and gets no credit for the time that it was away.
 
-Decision 0014 says what is kept where.
+What is kept where: decision 0014.
 """
 
 import heapq
@@ -18,13 +18,13 @@ from services.job.domain.tenants import Tenants
 
 @dataclass(slots=True)
 class Flow:
-    """A tenant's queued runs that want the same, about `queued` of them; `turn` is the start tag of its last one."""
+    """About `queued` runs of a tenant that want the same; `last_start` is the start tag of the last one to start."""
 
     processor: str
     tenant: str
     tag: float = 0
     queued: int = 0
-    turn: float = -1
+    last_start: float = -1
 
     @property
     def key(self) -> str:
@@ -56,19 +56,19 @@ def deal(
 ) -> list[Flow]:
     """The flow of each run to start, the first one first; at most `slots`.
 
-    `room` says how many runs of a tenant may start, with None for no limit, and goes down as they are dealt. What a
-    flow has left by its estimate goes first; where slots are left then, all flows are asked for more, because there
+    `room` is how many runs of a tenant may start, None for no limit; it goes down as they are dealt. What a
+    flow still has by its estimate goes first; where slots remain then, all flows are asked for more, because there
     may be more.
     """
     own: dict[str, list[Flow]] = defaultdict(list)
     for flow in flows:
         own[flow.tenant].append(flow)
-    left = {flow.key: max(1, flow.queued) for flow in flows}
-    turns = {flow.key: flow.turn for flow in flows}
+    remaining = {flow.key: max(1, flow.queued) for flow in flows}
+    starts = {flow.key: flow.last_start for flow in flows}
 
     def entry(tenant: str, start: float) -> tuple[bool, float, float, str]:
-        nothing_left = not any(left[flow.key] > 0 for flow in own[tenant])
-        return nothing_left, start, tags[tenant], tenant
+        is_empty = not any(remaining[flow.key] > 0 for flow in own[tenant])
+        return is_empty, start, tags[tenant], tenant
 
     # Flows of one tenant share its tag, or it would get more by asking for more kinds of work.
     tags = {tenant: max(flow.tag for flow in mine) for tenant, mine in own.items()}
@@ -77,12 +77,12 @@ def deal(
     dealt: list[Flow] = []
     while heap and len(dealt) < slots:
         _, start, _, tenant = heapq.heappop(heap)
-        flow = min(own[tenant], key=lambda flow: (left[flow.key] <= 0, turns[flow.key], flow.key))
+        flow = min(own[tenant], key=lambda flow: (remaining[flow.key] <= 0, starts[flow.key], flow.key))
         dealt.append(flow)
-        left[flow.key] -= 1
-        turns[flow.key] = start
-        if (left_over := room.get(tenant)) is not None:
-            room[tenant] = left_over - 1
+        remaining[flow.key] -= 1
+        starts[flow.key] = start
+        if (of_tenant := room.get(tenant)) is not None:
+            room[tenant] = of_tenant - 1
         if room.get(tenant) != 0:
             heapq.heappush(heap, entry(tenant, start + 1 / tenants.of(tenant).weight))
     return dealt

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `QUEUED` | it waits for a processor, at once or after a backoff | a claim | nothing is lost |
 | `RUNNING` | a claim holds it under a lease, proved by its fence | the processor, or the sweep | its lease lapses |
-| `SUCCESS`, `FAILED`, `CANCELLED` | it has ended; front is told until it agrees | nobody | any process reports it |
+| `SUCCESS`, `FAILED`, `CANCELLED` | it has ended, and is reported to front | nobody | any process reports it |
 """
 
 from dataclasses import dataclass
@@ -66,13 +66,13 @@ def retry_after(error: RunError, policy: RetryPolicy) -> RetryPolicy | None:
     return policy if failure is None or failure.retried else None
 
 
-def phase_of(state: RunState, started: bool, said: str | None, can_be_taken: bool) -> str | None:
-    """What is going on with a run: `said` by its processor, once it has started; None when it has ended.
+def phase_of(state: RunState, started: bool, reported: str | None, can_be_taken: bool) -> str | None:
+    """The phase of a run: `reported` by its processor, once it has started; None when it has ended.
 
     `can_be_taken`: a processor that is live runs what the run wants.
     """
     if state == RunState.QUEUED:
         return state.value if can_be_taken else WAITING_FOR_PROCESSOR
     if state == RunState.RUNNING:
-        return (said or state.value) if started else CLAIMED
+        return (reported or state.value) if started else CLAIMED
     return None

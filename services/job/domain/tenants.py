@@ -17,7 +17,7 @@ class Tenant(BaseModel):
     max_queued: int | None = Field(None, ge=1)
 
     def over(self, others: "Tenant") -> "Tenant":
-        """With what isn't said of it taken from what holds for others."""
+        """With what isn't set for it taken from what holds for others."""
         return others.model_copy(update=self.model_dump(exclude_unset=True))
 
 

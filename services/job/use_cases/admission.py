@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from common.bounded import BoundedDict
 from common.contracts.job import RunSubmit
 from common.errors import TooManyRequests
 from services.job.domain.tenants import Tenants
@@ -33,7 +34,7 @@ class Admission:
         self._store = store
         self._tenants = tenants
         self._now = now
-        self._known: dict[str, _Known] = {}
+        self._known: BoundedDict[str, _Known] = BoundedDict(MOST_REMEMBERED)
 
     async def admit(self, run: RunSubmit) -> None:
         """Raises `TooManyRequests` when its tenant has as many runs queued as it may; never for one that is there."""
@@ -54,9 +55,5 @@ class Admission:
         known = _Known(await self._store.queued_estimate(tenant), self._now())
         if before is not None:
             known.counted_at = before.counted_at
-        # What was asked for anew goes last, so that the first is the oldest.
-        self._known.pop(tenant, None)
         self._known[tenant] = known
-        if len(self._known) > MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
         return known

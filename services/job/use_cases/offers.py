@@ -12,7 +12,7 @@ FRESH_SECONDS = 2.0
 
 
 class Offering:
-    """Keeps offers, and says which are live."""
+    """Keeps the offers of processors, and knows which are live."""
 
     def __init__(self, store: OfferStore, *, live_seconds: float, kept_seconds: float) -> None:
         self._store = store

@@ -37,7 +37,7 @@ class Leases:
 
 
 class Queue:
-    """`on_end` is called with the id of each run that ended here; `stopping` says that waiting claims shall return."""
+    """`on_end` is called with the id of each run that ended here. While `stopping` is true, no claim waits."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Queue:
         self.waiters = Waiters()
 
     async def submit(self, run: RunSubmit) -> tuple[RunAccepted, bool]:
-        """Queue a run once, or hand it straight to a claim that waits; says whether this call made it.
+        """Queue a run once, or hand it straight to a claim that waits. Returns whether this call created it.
 
         Raises `TooManyRequests` when its tenant has too many queued; then nothing is kept.
         """
@@ -95,7 +95,7 @@ class Queue:
         return RunAccepted(id=run.id, status=submitted.state), submitted.created
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
-        """The runs of this claim; waits for a first one as long as the request says."""
+        """The runs of this claim. Waits up to `request.wait_seconds` for a first one."""
         clock = asyncio.get_running_loop()
         deadline = clock.time() + request.wait_seconds
         with self.waiters.entered(Waiter(request.claim_id, request.processors, request.max)) as waiter:
@@ -106,11 +106,11 @@ class Queue:
                 )
                 if runs:
                     crash_at("job.claimed")
-                left = deadline - clock.time()
-                if not runs and left > 0 and not self._stopping():
-                    runs = await waiter.wait(min(left, self._poll_seconds))
-                    left = deadline - clock.time()
-                if runs or left <= 0 or self._stopping():
+                remaining = deadline - clock.time()
+                if not runs and remaining > 0 and not self._stopping():
+                    runs = await waiter.wait(min(remaining, self._poll_seconds))
+                    remaining = deadline - clock.time()
+                if runs or remaining <= 0 or self._stopping():
                     return [self._on_wire(claimed) for claimed in runs]
 
     async def heartbeat(self, run_id: str, beat: Heartbeat) -> None:

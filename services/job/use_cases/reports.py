@@ -1,4 +1,4 @@
-"""Front hears of every run that has ended, until it says that it has settled it.
+"""Every run that has ended is reported to front, until front has settled it.
 
 What ends in this process is reported at once. A loop over what is due, in every process, takes care of the
 rest: of what a crash, a full queue or an absent front left over.
@@ -14,7 +14,7 @@ from common.errors import Problem
 from common.logging import get_logger
 from services.job.ports import FrontReports, RunStore
 
-BATCH = 500
+PAGE_SIZE = 500
 MOST_WAITING = 20_000
 
 log = get_logger()
@@ -22,7 +22,7 @@ log = get_logger()
 
 class Reporter:
     """Reports to front. Nothing is lost with it: the store knows what front has not settled. `on_settled` is called
-    with each run that has been, once unless a crash comes in between.
+    with each run that front has, once unless a crash comes in between.
     """
 
     def __init__(self, store: RunStore, front: FrontReports, on_settled: Callable[[RunStatus], None]) -> None:
@@ -39,13 +39,13 @@ class Reporter:
         """Waits for runs that end here, and reports those that have gathered."""
         ids = [await self._ended.get()]
         await let_others_join()
-        while len(ids) < BATCH and not self._ended.empty():
+        while len(ids) < PAGE_SIZE and not self._ended.empty():
             ids.append(self._ended.get_nowait())
         await self._report(await self._store.statuses(ids))
 
     async def report_due(self) -> None:
         """Reports what is due, until nothing is or front can't be reached."""
-        while runs := await self._store.take_reports(BATCH):
+        while runs := await self._store.claim_reports(PAGE_SIZE):
             if not await self._report(runs):
                 return
 

@@ -43,10 +43,10 @@ class Waiter:
         return run is None or not self._gone
 
     def wake(self) -> bool:
-        """Let it look at the queue; False when it had been told already."""
-        told = self._woken.is_set()
+        """Let it look at the queue. Returns False when it was awake already."""
+        was_awake = self._woken.is_set()
         self._woken.set()
-        return not told
+        return not was_awake
 
     def begins_to_look(self) -> None:
         self._woken.clear()
@@ -85,7 +85,7 @@ class Waiters:
             del self._waiting[waiter]
 
     def reserve(self, processor: str) -> Waiter | None:
-        """Room for one new run, with the claim that has least to do; `hand` says what became of it."""
+        """Room for one new run, with the claim that has least to do; `hand` ends the reservation."""
         able = [waiter for waiter in self._waiting if waiter.takes(processor)]
         if not able:
             return None

@@ -1,4 +1,4 @@
-"""What a run's process may do. The kernel is told by the process itself, before anything of the run is touched.
+"""What a run's process may do. The process confines itself, before anything of the run is touched.
 
 Which means there are differs from machine to machine: the sandbox tries them once, at the start, and each run then has
 to have those that worked.
@@ -156,7 +156,7 @@ def _environment(work: Path) -> dict[str, str]:
 
 
 def _limit(resources: Resources) -> None:
-    # Past the soft limit comes SIGXCPU, which says why; a child that ignores it meets the hard one.
+    # Past the soft limit comes SIGXCPU, which shows the reason; a child that ignores it meets the hard one.
     set_limit(resource.RLIMIT_CPU, resources.cpu_seconds, resources.cpu_seconds + 5)
     for what, most in (
         (resource.RLIMIT_AS, resources.memory_bytes),

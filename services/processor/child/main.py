@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output, Processor, Unavailable
+from gristmill.faults import explain
 from gristmill.wire.processors import Encoding
 from services.processor.child.confinement import Confinement, Resources, confine, set_limit
 from services.processor.child.decoding import decode
@@ -69,7 +70,7 @@ class ResultOutput(BaseModel):
 
 
 class Result(BaseModel):
-    """How the processor ended: with outputs, or with a failure's slug and what the user is told."""
+    """How the processor ended: with outputs, or with a failure's slug and a sentence for the user."""
 
     outputs: list[ResultOutput] = []
     failure: Literal["invalid-input", "limit", "unavailable", "resource-limit", "internal"] | None = None
@@ -113,8 +114,7 @@ def _run(
             set_limit(resource.RLIMIT_FSIZE, limits.output_bytes, limits.output_bytes)
         outputs = [_described(output, context.folder) for output in processor.process(file, validated, context)]
     except ValidationError as error:
-        faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        return Result(failure="invalid-input", detail="The parameters aren't valid. " + "; ".join(faults))
+        return Result(failure="invalid-input", detail=_explained(error, processor.params_model))
     except InvalidInput as error:
         return Result(failure="invalid-input", detail=str(error))
     except LimitExceeded as error:
@@ -129,6 +129,11 @@ def _run(
     if len({output.name for output in outputs}) < len(outputs):
         return Result(failure="internal", trace="Two outputs have the same name.")
     return Result(outputs=outputs)
+
+
+def _explained(error: ValidationError, model: type[BaseModel]) -> str:
+    found = [f"`{'.'.join(map(str, where))}`: {what}" if where else what for where, what in explain(error, model)]
+    return " ".join(["The parameters aren't valid.", *found])
 
 
 def _decoded(file: InputFile, encoding: Encoding, limits: Limits) -> InputFile:

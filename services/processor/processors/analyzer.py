@@ -1,10 +1,10 @@
-"""`analyzer`: streams the input to an HTTP container of the operator's own, and takes its answer as the output.
+"""`analyzer`: streams the input to an HTTP container of the operator's own, and takes its response as the output.
 
 One `POST` with the file as its body, then:
 
 - 2xx: the body is the output, by `Content-Type` and the name in `Content-Disposition`; 204 is no output.
-- 4xx: the file is at fault, and the user is told why; but 408, 425 and 429 are for later.
-- anything else, or nothing, or an answer that is cut, too long or without an end: tried again.
+- 4xx: the file is at fault, and the user learns why; but 408, 425 and 429 are for later.
+- anything else, or nothing, or a response that is cut, too long or without an end: tried again.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class AnalyzerConfiguration(Configuration):
 
 
 class Analyzer(Configured):
-    """Streams: neither the input nor the answer is held. Connections go to the configured URL alone: no redirect is
+    """Streams: neither the input nor the response is held. Connections go to the configured URL alone: no redirect is
     followed, no proxy is asked, and no token is sent."""
 
     network = True
@@ -97,9 +97,9 @@ class Analyzer(Configured):
             _answered(),
             httpx.Client(timeout=timeout, trust_env=False, verify=self._url.startswith("https")) as http,
             file.path.open("rb") as source,
-            http.stream("POST", self._url, content=source, headers=headers) as answer,
+            http.stream("POST", self._url, content=source, headers=headers) as response,
         ):
-            return self._outputs(answer, context)
+            return self._outputs(response, context)
 
     def _params(self, params: dict[str, Any]) -> str:
         text = json.dumps(params, separators=(",", ":"))  # ASCII, whatever characters are in it
@@ -107,26 +107,26 @@ class Analyzer(Configured):
             raise InvalidInput(f"This processor's parameters have at most {self._max_params_bytes} bytes as JSON.")
         return text
 
-    def _outputs(self, answer: httpx.Response, context: Context) -> Sequence[Output]:
-        if answer.is_client_error and answer.status_code not in _LATER:
-            raise InvalidInput(_reason(answer))
-        if not answer.is_success:
-            raise Unavailable(f"The analyzer answered with HTTP {answer.status_code}.")
-        if answer.status_code == httpx.codes.NO_CONTENT:
+    def _outputs(self, response: httpx.Response, context: Context) -> Sequence[Output]:
+        if response.is_client_error and response.status_code not in _LATER:
+            raise InvalidInput(_reason(response))
+        if not response.is_success:
+            raise Unavailable(f"The analyzer answered with HTTP {response.status_code}.")
+        if response.status_code == httpx.codes.NO_CONTENT:
             return []
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise Unavailable("The analyzer's answer is encoded, though it was asked not to be.")
-        if not {"content-length", "transfer-encoding"} & answer.headers.keys():
-            raise Unavailable("The analyzer's answer doesn't tell where it ends.")
-        mimetype = media_type(answer.headers.get("Content-Type", ""))
-        name = _name(answer.headers.get("Content-Disposition", "")) or f"result{suffix_of(mimetype)}"
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise Unavailable("The analyzer's response is encoded, though it was asked not to be.")
+        if not {"content-length", "transfer-encoding"} & response.headers.keys():
+            raise Unavailable("The analyzer's response has neither `Content-Length` nor chunks.")
+        mimetype = media_type(response.headers.get("Content-Type", ""))
+        name = _name(response.headers.get("Content-Disposition", "")) or f"result{suffix_of(mimetype)}"
         path = context.new_file(name)
         room = self._most_bytes()
         with path.open("wb") as target:
-            for chunk in answer.iter_raw():
+            for chunk in response.iter_raw():
                 room -= len(chunk)
                 if room < 0:
-                    raise Unavailable("The analyzer's answer is longer than an output may be.")
+                    raise Unavailable("The analyzer's response is longer than an output may be.")
                 target.write(chunk)
         return [Output(name, mimetype, path)]
 
@@ -163,19 +163,19 @@ def _answered() -> Iterator[None]:
         raise Unavailable("The analyzer took longer than it may.") from error
     except httpx.HTTPError as error:
         print(repr(error), file=sys.stderr)  # noqa: T201 - for the log: to the user, where the container is says nothing
-        raise Unavailable("The analyzer didn't answer, or not to its end.") from error
+        raise Unavailable("The analyzer didn't respond, or not to its end.") from error
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str:
     """Why the container refuses the file: a problem document's `detail`, or the first line of a plain text."""
-    otherwise = f"The analyzer refused the file (HTTP {answer.status_code})."
+    otherwise = f"The analyzer refused the file (HTTP {response.status_code})."
     body = b""
-    for chunk in answer.iter_raw():
+    for chunk in response.iter_raw():
         body += chunk
         if len(body) > _MAX_REASON_BYTES:
             return otherwise
     text = body.decode(errors="replace")
-    mimetype = media_type(answer.headers.get("Content-Type", ""))
+    mimetype = media_type(response.headers.get("Content-Type", ""))
     if mimetype == "application/json" or mimetype.endswith("+json"):
         return sentence(_detail(text), otherwise)
     return sentence(text, otherwise) if mimetype == "text/plain" else otherwise

@@ -50,7 +50,9 @@ class CommandConfiguration(Configuration):
     )
     output_name: Name = Field("result.txt", description="What the output is called, if it is one file.")
     output_media_type: str | None = Field(
-        None, pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$", description="Otherwise by the suffix of its name."
+        None,
+        pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$",
+        description="A media type such as `image/png`: that of the output; by default it follows from its name.",
     )
     input_error_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
         default_factory=lambda: [os.EX_DATAERR], max_length=255, description="Exit codes for faults of the input."
@@ -88,14 +90,14 @@ class Command(Configured):
         self._input_error_codes = configuration.input_error_codes
 
     def process(self, file: InputFile, params: AnyParams, context: Context) -> Sequence[Output]:
-        output, said = context.new_file(self._output_name), context.new_file("stderr")
+        output, errors = context.new_file(self._output_name), context.new_file("stderr")
         printed = output if self._prints else context.new_file("stdout")
         described = context.new_file("params.json")
         described.write_text(json.dumps(params.root))
         paths = {"input": str(file.path), "output": str(output), "params": str(described)}
-        # From configuration alone: a job has a say in what the files hold, and in nothing else.
+        # From configuration alone: a job decides what the files hold, and nothing else.
         argv = [_PLACE.sub(lambda place: paths[place[1]], argument) for argument in self._argv]
-        with printed.open("wb") as stdout, said.open("wb") as stderr:
+        with printed.open("wb") as stdout, errors.open("wb") as stderr:
             ended = subprocess.run(  # noqa: S603 - see above
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -106,18 +108,18 @@ class Command(Configured):
                 preexec_fn=_end_with_parent,
                 check=False,
             )
-        self._judge(ended.returncode, said, file)
+        self._judge(ended.returncode, errors, file)
         return self._outputs(output)
 
-    def _judge(self, code: int, said: Path, file: InputFile) -> None:
+    def _judge(self, code: int, errors: Path, file: InputFile) -> None:
         """Raises what an exit code means; a negative one is the signal that ended the program."""
         if code == 0:
             return
         if code in self._input_error_codes:
-            with said.open(errors="replace") as lines:
+            with errors.open(errors="replace") as lines:
                 reason = lines.read(64 * 1024).replace(str(file.path), file.name)
             raise InvalidInput(sentence(reason, "The program can't work on this file."))
-        last_words = _last_bytes(said).decode(errors="replace")
+        last_words = _last_bytes(errors).decode(errors="replace")
         if -code in _LIMITS_MET:
             print(last_words, file=sys.stderr, flush=True)  # noqa: T201 - for the log
             # As if the limit had met this process, so that it is told as any other processor's is.

@@ -84,7 +84,7 @@ class CompressParams(Params):
     def _level_of_the_format(self) -> Self:
         levels = LEVELS[self.format]
         if self.level not in levels:
-            raise ValueError(f"{self.format} has the levels {levels.start} to {levels.stop - 1}.")
+            raise ValueError(f"The levels of {self.format} are {levels.start} to {levels.stop - 1}.")
         return self
 
 

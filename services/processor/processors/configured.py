@@ -70,7 +70,7 @@ class AnyParams(RootModel[dict[str, Any]]):
 
 
 class Configured(Processor[AnyParams]):
-    """A processor that is what its configuration says."""
+    """A processor made from its configuration."""
 
     params_model = AnyParams
 

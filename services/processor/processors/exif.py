@@ -86,7 +86,7 @@ class _Tiff:
         return cls(source, order, struct.unpack(f"{order}I", head[4:])[0])
 
     def entries(self, offset: int) -> Iterator[tuple[int, _Entry]]:
-        """What one directory says; nothing for one at 0, and as much as there is of one that is cut short."""
+        """The tags of one directory; none for one at 0, and as much as there is of one that is cut short."""
         if not offset:
             return
         self.source.seek(offset)

@@ -1,4 +1,4 @@
-"""`extract-metadata`: what a file is and says of itself, without decoding what is in it.
+"""`extract-metadata`: what a file is, by its headers and metadata, without decoding its content.
 
 Of pictures, PDFs, audio and video only headers are read, so it costs the same for a bomb as for any other file. A text
 is read through once, to count its lines.
@@ -44,11 +44,11 @@ _AUDIO_NUMBERS = {
 
 
 class ExtractMetadataParams(Params):
-    location: bool = Field(False, description="Whether to tell where a picture was taken.")
+    location: bool = Field(False, description="Whether to include where a picture was taken.")
 
 
 class Broken(Exception):  # noqa: N818 - it is the file that is
-    """The file isn't what its first bytes say, or is cut short."""
+    """The file isn't what its first bytes promise, or is cut short."""
 
 
 class ExtractMetadata(Processor[ExtractMetadataParams]):
@@ -61,7 +61,7 @@ class ExtractMetadata(Processor[ExtractMetadataParams]):
 
     name = "extract-metadata"
     version = "1.0.0"
-    summary = "What a file is and says of itself: media type, dimensions, EXIF, pages, tags."
+    summary = "What a file is: media type, dimensions, EXIF, pages, tags."
     media_types = ("*/*",)
     params_model = ExtractMetadataParams
 
@@ -172,7 +172,7 @@ def _pdf(path: Path) -> Facts:
 
 
 def _audio(path: Path) -> Facts:
-    """Tags, and numbers as far as the headers tell them."""
+    """Tags, and numbers as far as the headers have them."""
     try:
         with path.open("rb") as source:
             found = TinyTag.get(file_obj=source)
@@ -186,7 +186,7 @@ def _audio(path: Path) -> Facts:
     if not facts:
         raise Broken("The recording is broken, or cut short.")
     for name in _AUDIO:
-        if (said := getattr(found, name)) and (text := plain_text(str(said))):
+        if (value := getattr(found, name)) and (text := plain_text(str(value))):
             facts[name] = text
     return {"audio": facts}
 

@@ -33,7 +33,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 Width = Annotated[int, Field(ge=16, le=8192)]
 _SIDE = "(1[6-9]|[2-9][0-9]|[1-9][0-9]{2}|[1-7][0-9]{3}|80[0-9]{2}|81[0-8][0-9]|819[0-2])"  # 16 to 8192, as Width
-Size = Annotated[str, Field(pattern=f"^{_SIDE}x{_SIDE}$")]
+Size = Annotated[str, Field(pattern=f"^{_SIDE}x{_SIDE}$", description="`WxH`, each 16 to 8192")]
 
 
 class ImageVariantsParams(Params):

@@ -1,4 +1,4 @@
-"""`pdf`: what a PDF says of itself, its text, and pictures of its pages.
+"""`pdf`: the information in a PDF, its text, and pictures of its pages.
 
 PDFium reads the file from the disk as it needs it, and pages are opened and closed one by one, so memory is that of the
 largest page. Forms show what was filled in; scripts are never run.
@@ -64,7 +64,7 @@ class PdfParams(Params):
         default_factory=str,
         max_length=200,
         pattern=f"^{_RANGE}(,{_RANGE})*$",
-        description="Which pages, such as `1-3,7,20-`; all of them unless told otherwise.",
+        description="Pages and ranges such as `1-3,7,20-`: which to read; by default all of them.",
     )
     dpi: int = Field(150, ge=10, le=1200, description="How large pictures are: pixels for each inch of the page.")
     # Without a default in the schema: there is none.
@@ -90,7 +90,7 @@ class Pdf(Processor[PdfParams]):
 
     name = "pdf"
     version = "1.0.0"
-    summary = "What a PDF says of itself, its text, and pictures of its pages."
+    summary = "The information in a PDF, its text, and pictures of its pages."
     media_types = ("application/pdf",)
     params_model = PdfParams
 
@@ -109,7 +109,7 @@ class Pdf(Processor[PdfParams]):
 
 
 def _opened(path: Path) -> pypdfium2.PdfDocument:
-    """The document. Raises `InvalidInput`, which says what is wrong with it."""
+    """The document. Raises `InvalidInput`."""
     with path.open("rb") as source:
         head = source.read(_HEAD_BYTES)
         source.seek(max(0, path.stat().st_size - _TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""Whether the kernel has killed for want of memory: it doesn't say whom, but it counts."""
+"""Whether the kernel has killed for want of memory: it doesn't name the process, but it counts."""
 
 from functools import cache
 from pathlib import Path

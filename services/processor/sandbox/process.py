@@ -65,7 +65,7 @@ class RunFailed(Exception):  # noqa: N818 - the run failed, the sandbox did not
 
 
 class Unconfined(Exception):  # noqa: N818 - the machine lacks something, nothing went wrong
-    """Runs can't be confined here as they have to be. The message says what is missing."""
+    """Runs can't be confined here as they have to be. The message has what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Sandbox:
         meaning = "; ".join(MEANING[protection] for protection in missing)
         if missing and strict:
             raise Unconfined(f"This machine has no {' and no '.join(missing)}: {meaning}")
-        say = log.warning if missing else log.info
-        say("sandbox.ready", protections=sorted(protections), missing=missing, meaning=meaning)
+        report = log.warning if missing else log.info
+        report("sandbox.ready", protections=sorted(protections), missing=missing, meaning=meaning)
         return cls(limits, Confinement(protections, (*python_paths(), *map(str, readable))))
 
     async def run(
@@ -139,7 +139,7 @@ class Sandbox:
 
 
 def progress(folder: Path) -> float | None:
-    """How much of the work in a run's folder is done, from 0 to 1, if its processor says so."""
+    """How much of the work in a run's folder is done, from 0 to 1, if its processor reports it."""
     with contextlib.suppress(OSError, ValueError):
         found = float(read_start(folder / child.PROGRESS_FILE, _MAX_PROGRESS_BYTES))
         return found if 0 <= found <= 1 else None

@@ -130,7 +130,7 @@ async def test_a_body_is_refused_where_it_passes_the_limit(blob: Blob, http: htt
     reader, writer = await begin_upload(blob, "Transfer-Encoding: chunked")
     answering = asyncio.create_task(assert_refused_and_closed(reader, writer))
     with suppress(ConnectionError):
-        while not answering.done():  # a body without an end: only the answer stops it
+        while not answering.done():  # a body without an end: only the response stops it
             writer.write(b"f4240\r\n" + bytes(1_000_000) + b"\r\n")
             await writer.drain()
             await asyncio.sleep(0)

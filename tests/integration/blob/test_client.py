@@ -101,7 +101,7 @@ async def test_a_body_over_the_limit_is_too_large_and_not_unavailable(
             sent += 1_000_000
             yield bytes(1_000_000)
 
-    for _ in range(5):  # the answer must win each time against the connection's end
+    for _ in range(5):  # the response must win each time against the connection's end
         sent = 0
         with pytest.raises(TooLarge):
             await client.put("b-1", body(), size=size)

@@ -100,7 +100,7 @@ class Wire:
         await self.send(f"POST {path} HTTP/1.1\r\n".encode() + "\r\n".join(fields).encode() + b"\r\n\r\n" + beginning)
 
     async def refusal(self) -> tuple[int, dict[str, str], dict[str, Any]]:
-        """The answer: a problem document, after which the connection is closed."""
+        """The response: a problem document, after which the connection is closed."""
         async with asyncio.timeout(20):
             answer = await self.reader.read()
         self.writer.close()

@@ -204,7 +204,7 @@ async def test_hostile_names_are_labels(platform: Platform, line: httpx.AsyncCli
 
 
 async def refused(platform: Platform, **fields: Any) -> httpx.Response:
-    """The answer to a batch that is refused before anything was written."""
+    """The response to a batch that is refused before anything was written."""
     before = await platform.core.jobs.jobs.count_documents({})
     answer = await platform.client().post("/api/v1/batch", json={"processor": "checksum", **fields})
     assert await platform.core.jobs.jobs.count_documents({}) == before
@@ -253,7 +253,7 @@ async def test_a_file_that_is_not_as_announced_is_deleted(
     await complete(alice, item["id"])
 
     async def ended() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         return bool((await alice.get(f"/api/v1/job/{item['id']}")).json()["status"] == "STORED_ERROR")
 
     await eventually(ended)

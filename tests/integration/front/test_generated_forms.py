@@ -54,7 +54,7 @@ def form(parts: Sequence[tuple[str, str | None, bytes]]) -> bytes:
 
 
 def post(http: httpx.Client, body: bytes) -> httpx.Response:
-    """The answer, once it is known to be one that a form may get."""
+    """The response, once it is known to be one that a form may get."""
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
     answer = http.post("/api/v1/job", content=body, headers=headers)
     if answer.status_code != 201:

@@ -1,5 +1,5 @@
 """schemathesis follows the links of front's OpenAPI page from answer to request: each leads on to what it promises, in
-whatever order, and no answer is one that the page does not tell of.
+whatever order, and no response is one that the page does not tell of.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ async def test_no_walk_along_the_links_meets_what_the_page_does_not_tell_of(plat
 
 
 def resolved(expression: str, path: dict[str, str], body: Any) -> str:
-    """What a runtime expression (OpenAPI 3.1, section 4.8.20.4) stands for in an answer and its request."""
+    """What a runtime expression (OpenAPI 3.1, section 4.8.20.4) stands for in a response and its request."""
     where, _, pointer = expression.partition("#/")
     if where == "$response.body":
         for step in pointer.split("/"):

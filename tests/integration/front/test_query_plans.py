@@ -12,9 +12,10 @@ from pymongo import AsyncMongoClient
 from common.ids import new_id
 from common.mongo.client import Document
 from services.front.adapters.mongodb.batches import MongoBatchStore
-from services.front.adapters.mongodb.inline import MongoInlineStore, MongoOfferStore
+from services.front.adapters.mongodb.inline import MongoInlineStore
 from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.adapters.mongodb.listing import MongoListingStore
+from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
@@ -93,14 +94,14 @@ async def transitions(stores: Stores) -> None:
 
 async def recovery(stores: Stores) -> None:
     lapsed = await stores.jobs.insert_created(new_job(), -1)
-    assert [job.id for job in await stores.jobs.take_lapsed({Status.CREATED, Status.STORED}, LONG, 100)] == [lapsed.id]
-    assert not await stores.jobs.take_lapsed({Status.SUBMITTED}, LONG, 100)
+    assert [job.id for job in await stores.jobs.claim_lapsed({Status.CREATED, Status.STORED}, LONG, 100)] == [lapsed.id]
+    assert not await stores.jobs.claim_lapsed({Status.SUBMITTED}, LONG, 100)
 
 
 async def cancels(stores: Stores) -> None:
     job = await stores.jobs.insert_created(new_job(), LONG)
     assert await stores.jobs.request_cancel(job.id, -1)
-    assert [taken.id for taken in await stores.jobs.take_cancels(LONG, 100)] == [job.id]
+    assert [taken.id for taken in await stores.jobs.claim_cancels(LONG, 100)] == [job.id]
     assert await stores.jobs.apply(job.id, Transition.withdrawn())
 
 
@@ -114,7 +115,7 @@ async def retention(stores: Stores) -> None:
     await stores.jobs.apply(job_id, Transition.submitted(), LONG)
     await stores.jobs.apply(job_id, Transition.completed(1, 1, (Output("o", "text/plain", 1, "ab" * 32),)))
     stores.recorder.commands.clear()
-    (job,) = await stores.retention.take_retiring(LONG, 100)
+    (job,) = await stores.retention.claim_retiring(LONG, 100)
     await stores.retention.await_expiry([job_id], input_deleted=True)
     await stores.retention.output_read(job_id, 0, LONG)
     await stores.retention.bytes_deleted([job_id], LONG)
@@ -125,7 +126,7 @@ async def deletes(stores: Stores) -> None:
     job = await stores.jobs.insert_created(new_job(), LONG)
     assert await stores.jobs.delete(job.id, LONG)
     assert await stores.jobs.apply(job.id, Transition.withdrawn())
-    (due,) = await stores.retention.take_retiring(LONG, 100)
+    (due,) = await stores.retention.claim_retiring(LONG, 100)
     await stores.retention.bytes_deleted([due.id], LONG, deleted=True)
     assert not await stores.jobs.delete(job.id, LONG)
 
@@ -166,8 +167,8 @@ async def listing(stores: Stores) -> None:
 
 
 async def tasks(stores: Stores) -> None:
-    assert await stores.jobs.take_task("sweep", 60)
-    assert not await stores.jobs.take_task("sweep", 60)
+    assert await stores.jobs.claim_task("sweep", 60)
+    assert not await stores.jobs.claim_task("sweep", 60)
 
 
 async def inline_bytes(stores: Stores) -> None:

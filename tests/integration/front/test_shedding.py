@@ -1,4 +1,4 @@
-"""More requests than a process can work on are refused at once, and who takes nothing of an answer is let go."""
+"""More requests than a process can work on are refused at once, and who takes nothing of a response is let go."""
 
 import asyncio
 from urllib.parse import urlsplit

@@ -81,7 +81,7 @@ async def test_completing_may_carry_the_next_claim(job: Job) -> None:
     completion = Complete(fence=claimed.fence, outputs=[], claim=a_claim(wait=30))
     (following,) = await job.processor.complete(first.id, completion)
     assert following.id == second.id
-    # The same call again, its answer having been lost, says the same.
+    # The same call again, its response having been lost, says the same.
     assert await job.processor.complete(first.id, completion) == [following]
     last = Complete(fence=following.fence, outputs=[], claim=a_claim(wait=30))
     assert await job.processor.complete(second.id, last) == []

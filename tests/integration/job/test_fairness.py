@@ -11,7 +11,7 @@ from common.contracts.job import ClaimRequest, Complete, RunState, RunSubmit
 from common.ids import new_id
 from common.mongo.client import Client, Document
 from services.job.adapters.mongodb.database import JobDatabase
-from services.job.adapters.mongodb.flows import Left, MongoFlows, Queued, leaving
+from services.job.adapters.mongodb.flows import MongoFlows, Queued, Remainder, looking_later
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import RunStore
 from services.job.use_cases.queue import Leases, Queue
@@ -133,10 +133,10 @@ async def test_a_claim_that_found_nothing_does_not_hide_what_came_meanwhile(
     """It looked, a run came, and only then it says that there is nothing."""
     flows = MongoFlows(newest(mongodb, database_name), mongodb[database_name]["runs"])
     flows.put(Queued("checksum", "acme"))
-    await flows.all_told()
+    await flows.all_written()
     (seen,) = await flows.eligible(["checksum"], (), 10)
     run = await submitted(database.runs, "acme")
-    await flows.write(leaving({seen.flow.key: Left(seen.version, None)}))
+    await flows.write(looking_later({seen.flow.key: Remainder(seen.version, None)}))
     (claimed,) = await database.runs.claim(new_id(), ["checksum"], 5, LONG)
     assert claimed.run == run
 

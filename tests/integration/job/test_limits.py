@@ -1,4 +1,4 @@
-"""What an operator grants to tenants, from the environment to the answer."""
+"""What an operator grants to tenants, from the environment to the response."""
 
 import pytest
 

@@ -39,7 +39,7 @@ async def every_query(database: JobDatabase) -> None:
     (claimed,) = await database.runs.claim(new_id(), ["p"], 5, 30)
     await database.runs.heartbeat(lapsing.id, claimed.fence, 0, started=True, phase=None)
     await database.runs.sweep(RetryPolicy(1, 0))
-    (report,) = await database.runs.take_reports(10)
+    (report,) = await database.runs.claim_reports(10)
     await database.runs.settle([report.id])
     await database.runs.statuses([run_id])
     await database.runs.cancel(run_id)

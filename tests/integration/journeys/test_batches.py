@@ -71,7 +71,7 @@ async def looked(platform: Platform, client: httpx.AsyncClient, job_id: str) -> 
     """The job's status once the tracker has found its upload, and it is final."""
 
     async def found() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         status = (await client.get(f"/api/v1/job/{job_id}/status")).json()["status"]
         return bool(status != "CREATED")
 
@@ -175,7 +175,7 @@ async def test_a_batch_that_starts_whole_waits_for_its_last_file(platform: Platf
     first, second = batch["items"]
     await put(line, first["upload"], b"one")
     await alice.post(f"/api/v1/job/{first['id']}/upload/complete")
-    await platform.core.uploads.look()
+    await platform.track_uploads()()
     await platform.recover()()
     waiting = (await alice.get(f"/api/v1/job/{first['id']}/status")).json()
     assert waiting["status"] == "STORED"
@@ -185,7 +185,7 @@ async def test_a_batch_that_starts_whole_waits_for_its_last_file(platform: Platf
     await alice.post(f"/api/v1/job/{second['id']}/upload/complete")
 
     async def all_done() -> bool:
-        await platform.core.uploads.look()  # a held batch has its turn every 2 s
+        await platform.track_uploads()()  # a held batch has its turn every 2 s
         await platform.recover()()
         counts = (await alice.get(f"/api/v1/batch/{batch['id']}")).json()["counts"]
         return bool(counts == {"EXECUTION_COMPLETED": 2})
@@ -204,7 +204,7 @@ async def test_one_bad_file_ends_a_batch_that_starts_whole(platform: Platform, l
     await put(line, bad["upload"], b"wrong")
 
     async def all_ended() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         counts = (await alice.get(f"/api/v1/batch/{batch['id']}")).json()["counts"]
         return bool(counts == {"STORED_ERROR": 2, "SUBMITTED_ERROR": 1})
 
@@ -233,7 +233,7 @@ async def test_jobs_whose_batch_was_never_written_are_forgotten(platform: Platfo
     )
 
     async def forgotten() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         return await platform.core.jobs.find(left[0]) is None
 
     await eventually(forgotten)

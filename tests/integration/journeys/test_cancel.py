@@ -213,7 +213,7 @@ async def test_a_batch_that_starts_whole_or_not_at_all_fails_with_a_file_that_is
     assert platform.to_job.calls == [], "nothing of it has gone to job"
 
     async def decided() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         counts = (await alice.get(f"/api/v1/batch/{batch['id']}")).json()["counts"]
         return bool(counts == {"CANCELLED": 1, "STORED_ERROR": 1, "SUBMITTED_ERROR": 1})
 

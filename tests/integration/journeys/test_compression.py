@@ -133,7 +133,7 @@ async def test_a_file_of_a_batch_may_be_uploaded_compressed(platform: Platform) 
     assert sent.is_success, sent.text
 
     async def found() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         status = (await alice.get(f"/api/v1/job/{item['id']}/status")).json()["status"]
         return bool(status != "CREATED")
 

@@ -1,4 +1,4 @@
-"""An owner deletes: from the answer on nobody sees the job, on no front; and no byte of it is left, however late."""
+"""An owner deletes: from the response on nobody sees the job, on no front; and no byte of it is left, however late."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -50,7 +50,7 @@ async def delete(client: httpx.AsyncClient, job_id: str) -> httpx.Response:
 
 
 async def assert_unknown(platform: Platform, other: Front, job_id: str) -> None:
-    """For its owner, on both fronts, each answer is that of a job that never was."""
+    """For its owner, on both fronts, each response is that of a job that never was."""
     alice, never = platform.client(), new_id()
     for client in (alice, other.http):
         for path in ("", "/status", "/output", "/output/o", "/events", "/upload"):
@@ -118,7 +118,7 @@ async def finished(platform: Platform, client: httpx.AsyncClient) -> str:
 async def test_a_final_job_is_unknown_at_once_on_every_front(platform: Platform, other: Front) -> None:
     alice = platform.client()
     job_id = await finished(platform, alice)
-    for client in (alice, other.http, alice, other.http):  # both remember it, and the answer
+    for client in (alice, other.http, alice, other.http):  # both remember it, and the response
         assert (await client.get(f"/api/v1/job/{job_id}/status")).json()["status"] == "EXECUTION_COMPLETED"
     deleted = await delete(alice, job_id)
     assert (deleted.status_code, deleted.content) == (204, b"")
@@ -254,7 +254,7 @@ async def test_a_held_batch_fails_with_a_file_that_is_deleted(platform: Platform
     assert (await delete(alice, first["id"])).status_code == 204
 
     async def decided() -> bool:
-        await platform.core.uploads.look()
+        await platform.track_uploads()()
         counts = (await alice.get(f"/api/v1/batch/{batch['id']}")).json()["counts"]
         return bool(counts == {"SUBMITTED_ERROR": 2})
 

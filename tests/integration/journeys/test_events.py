@@ -36,7 +36,7 @@ class Front:
 
 
 class Stream:
-    """The events of an answer, one after the other."""
+    """The events of a response, one after the other."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer

@@ -47,7 +47,7 @@ class Stage:
         self._reports_before = self._reports()
 
     async def ended(self) -> None:
-        """Waits for the end of the job and for the answer to its report, and asks nobody over HTTP."""
+        """Waits for the end of the job and for the response to its report, and asks nobody over HTTP."""
 
         async def told() -> bool:
             return self._reports() > self._reports_before

@@ -10,7 +10,7 @@ import pytest
 from common.clients.blob import MOST_READERS, open_blob_client
 from common.clients.http import MOST_TRIES, ServiceHttp, open_http
 from common.clients.job import JobClient
-from common.contracts.job import StatusAnswer, StatusQuery
+from common.contracts.job import StatusQuery, StatusResponse
 from common.errors import Unavailable
 from common.retries import RetryBudget
 from tests.fakes.keys import signer
@@ -24,7 +24,7 @@ Answerer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 class Service:
-    """A job that knows no run. How many calls came is counted; `answers` takes the place of the answer."""
+    """A job that knows no run. How many calls came is counted; `answers` takes the place of the response."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -39,7 +39,7 @@ class Service:
             if self.answers is not None:
                 await self.answers(reader, writer)
                 break
-            body = StatusAnswer(items=[]).to_wire()
+            body = StatusResponse(items=[]).to_wire()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         writer.close()
 
@@ -90,7 +90,7 @@ async def test_a_call_ends_at_its_deadline_however_the_answer_is_spread_and_is_n
     service.answers = slow
     async with calling(service, RetryBudget()) as http, asyncio.timeout(20):
         with pytest.raises(Unavailable):
-            await http.post(PATH, QUERY, StatusAnswer, timeout=0.3)
+            await http.post(PATH, QUERY, StatusResponse, timeout=0.3)
     assert service.calls == 1
 
 
@@ -136,18 +136,18 @@ async def test_a_budget_is_earned_by_calls_that_succeed(service: Service) -> Non
 async def test_calls_on_top_of_the_most_are_refused_at_once(service: Service) -> None:
     service.answers = say_nothing
     async with calling(service, most_calls=2) as http, asyncio.TaskGroup() as group:
-        waiting = [group.create_task(http.post(PATH, QUERY, StatusAnswer, timeout=60)) for _ in range(2)]
+        waiting = [group.create_task(http.post(PATH, QUERY, StatusResponse, timeout=60)) for _ in range(2)]
         while service.calls < 2:  # noqa: ASYNC110 - the server gives no event
             await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="Too many") as refused:
             async with asyncio.timeout(20):
-                await http.post(PATH, QUERY, StatusAnswer, timeout=60)
+                await http.post(PATH, QUERY, StatusResponse, timeout=60)
         assert refused.value.headers["Retry-After"]
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
         service.answers = None
-        assert (await http.post(PATH, QUERY, StatusAnswer)).items == []
+        assert (await http.post(PATH, QUERY, StatusResponse)).items == []
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.support.one_processor import OneProcessor, one_processor
 MIB = 2**20
 OK = "HTTP/1.1 200 OK\r\n"
 LATE = "The analyzer took longer than it may."
-CUT = "The analyzer didn't answer, or not to its end."
-TOO_LONG = "The analyzer's answer is longer than an output may be."
+CUT = "The analyzer didn't respond, or not to its end."
+TOO_LONG = "The analyzer's response is longer than an output may be."
 
 
 def analyzing(url: str, folder: Path, **changes: Any) -> AbstractAsyncContextManager[OneProcessor]:
@@ -117,10 +117,10 @@ async def test_4xx_is_the_users_error_and_says_why(tmp_path: Path, given: Answer
         (raw("HTTP/1.1 200 OK\r\nX: " + "x" * 200_000), CUT),
         (raw(OK, "Content-Length: 100\r\n\r\n", "only a part"), CUT),
         (raw(OK, "Transfer-Encoding: chunked\r\n\r\n", "5\r\nhello\r\n"), CUT),
-        (raw("HTTP/1.0 200 OK\r\n\r\nhello"), "The analyzer's answer doesn't tell where it ends."),
+        (raw("HTTP/1.0 200 OK\r\n\r\nhello"), "The analyzer's response has neither `Content-Length` nor chunks."),
         (
             answer("200 OK", "x", "Content-Encoding: gzip"),
-            "The analyzer's answer is encoded, though it was asked not to be.",
+            "The analyzer's response is encoded, though it was asked not to be.",
         ),
     ],
 )

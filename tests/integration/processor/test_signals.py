@@ -15,12 +15,12 @@ import asyncio, signal, tempfile
 from pathlib import Path
 from services.processor.app import open_worker
 from services.processor.settings import Settings
-from tests.fakes.processor_ports import FakeBlob, FakeJob
+from tests.fakes.processor_ports import FakeBlobs, FakeRuns
 from tests.fakes.processors import Scripted
 
 async def main():
-    blob = FakeBlob()
-    job = FakeJob(blob)
+    blob = FakeBlobs()
+    job = FakeRuns(blob)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             job_url="http://job", blob_url="http://blob", key_file="unused", work_dir=folder, heartbeat_seconds=0.05

@@ -17,24 +17,24 @@ from common.ids import output_blob_id
 from services.processor.app import open_worker
 from services.processor.settings import Settings
 from services.processor.worker import Worker
-from tests.fakes.processor_ports import FakeBlob, FakeJob
+from tests.fakes.processor_ports import FakeBlobs, FakeRuns
 from tests.fakes.processors import PID_FILE, Scripted, ScriptedPrograms
 
 Start = Callable[..., AbstractAsyncContextManager[Worker]]
 
 
 @pytest.fixture
-def blob() -> FakeBlob:
-    return FakeBlob()
+def blob() -> FakeBlobs:
+    return FakeBlobs()
 
 
 @pytest.fixture
-def job(blob: FakeBlob) -> FakeJob:
-    return FakeJob(blob)
+def job(blob: FakeBlobs) -> FakeRuns:
+    return FakeRuns(blob)
 
 
 @pytest.fixture
-def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
+def start(job: FakeRuns, blob: FakeBlobs, tmp_path: Path) -> Start:
     """Runs a worker while the body lasts; stops it at the end, and sees that it leaves no file behind."""
 
     @asynccontextmanager
@@ -60,7 +60,7 @@ def start(job: FakeJob, blob: FakeBlob, tmp_path: Path) -> Start:
 
 
 @pytest.fixture
-def child(job: FakeJob, tmp_path: Path) -> Callable[[], Awaitable[str]]:
+def child(job: FakeRuns, tmp_path: Path) -> Callable[[], Awaitable[str]]:
     """The id of the child that has just begun to hang, which it tells by its first progress."""
     heard = 0
 
@@ -97,7 +97,7 @@ def end_of(pid: str) -> asyncio.Future[None]:
     return ended
 
 
-async def test_a_run_is_claimed_worked_on_and_completed(job: FakeJob, blob: FakeBlob, start: Start) -> None:
+async def test_a_run_is_claimed_worked_on_and_completed(job: FakeRuns, blob: FakeBlobs, start: Start) -> None:
     async with start():
         run = job.submit(b"hello")
         run_id, report = await job.reports.get()
@@ -112,7 +112,7 @@ async def test_a_run_is_claimed_worked_on_and_completed(job: FakeJob, blob: Fake
     assert job.offers[0][0].params["properties"]["act"]["default"] == "echo"
 
 
-async def test_complete_brings_the_next_run_without_another_call(job: FakeJob, start: Start) -> None:
+async def test_complete_brings_the_next_run_without_another_call(job: FakeRuns, start: Start) -> None:
     runs = [job.submit() for _ in range(3)]
     async with start():
         done = [(await job.reports.get())[0] for _ in runs]
@@ -122,7 +122,7 @@ async def test_complete_brings_the_next_run_without_another_call(job: FakeJob, s
     assert all(completion.claim is not None for completion in job.completed.values())
 
 
-async def test_slots_work_side_by_side(job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]) -> None:
+async def test_slots_work_side_by_side(job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]) -> None:
     job.submit(act="hang")
     other = job.submit()
     async with start(slots=2, drain_seconds=0):
@@ -130,7 +130,7 @@ async def test_slots_work_side_by_side(job: FakeJob, start: Start, child: Callab
         assert alive(await child())
 
 
-async def test_one_claim_asks_for_as_many_runs_as_there_are_free_slots(job: FakeJob, start: Start) -> None:
+async def test_one_claim_asks_for_as_many_runs_as_there_are_free_slots(job: FakeRuns, start: Start) -> None:
     runs = [job.submit(act="nap") for _ in range(4)]
     async with start(slots=3):
         done = {(await job.reports.get())[0] for _ in runs}
@@ -139,7 +139,7 @@ async def test_one_claim_asks_for_as_many_runs_as_there_are_free_slots(job: Fake
     assert max(len(claimed) for claimed in job.claims.values()) == 3
 
 
-async def test_a_run_that_pins_a_version_is_asked_for_and_worked_on(job: FakeJob, start: Start) -> None:
+async def test_a_run_that_pins_a_version_is_asked_for_and_worked_on(job: FakeRuns, start: Start) -> None:
     job.submit()
     pinned = job.queue.get_nowait().model_copy(update={"processor": "scripted@1.2"})
     job.queue.put_nowait(pinned)
@@ -151,7 +151,7 @@ async def test_a_run_that_pins_a_version_is_asked_for_and_worked_on(job: FakeJob
 
 
 async def test_a_phase_is_told_soon_though_heartbeats_are_rare(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     job.submit(act="hang")
     async with start(heartbeat_seconds=60, drain_seconds=0):
@@ -176,7 +176,7 @@ async def test_a_phase_is_told_soon_though_heartbeats_are_rare(
     ],
 )
 async def test_a_child_that_fails_takes_nothing_with_it(
-    job: FakeJob, start: Start, tmp_path: Path, act: str, failure: str, detail: str
+    job: FakeRuns, start: Start, tmp_path: Path, act: str, failure: str, detail: str
 ) -> None:
     tight: dict[str, dict[str, Any]] = {"hang": {"wall_seconds": 0.5}, "spin": {"cpu_seconds": 1}}
     secret = tmp_path / "secret"
@@ -193,7 +193,7 @@ async def test_a_child_that_fails_takes_nothing_with_it(
         assert isinstance(report, Complete)
 
 
-async def test_parameters_that_do_not_fit_are_the_users_fault(job: FakeJob, start: Start) -> None:
+async def test_parameters_that_do_not_fit_are_the_users_fault(job: FakeRuns, start: Start) -> None:
     async with start():
         job.submit(act="echo", wrong=1)
         _, report = await job.reports.get()
@@ -203,7 +203,7 @@ async def test_parameters_that_do_not_fit_are_the_users_fault(job: FakeJob, star
 
 
 async def test_the_wall_clock_ends_the_whole_session_of_a_child(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start(ScriptedPrograms(), wall_seconds=1):
         job.submit(act="spawn")
@@ -215,7 +215,7 @@ async def test_the_wall_clock_ends_the_whole_session_of_a_child(
 
 
 async def test_a_stale_fence_kills_the_child_and_drops_the_run(
-    job: FakeJob, blob: FakeBlob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, blob: FakeBlobs, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start():
         lost = job.submit(act="hang")
@@ -233,7 +233,7 @@ async def test_a_stale_fence_kills_the_child_and_drops_the_run(
 
 
 async def test_a_run_is_dropped_when_job_is_away_for_longer_than_the_lease(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start():
         job.submit(act="hang", lease_seconds=1)
@@ -247,7 +247,7 @@ async def test_a_run_is_dropped_when_job_is_away_for_longer_than_the_lease(
 
 
 async def test_heartbeats_tell_the_phase_while_the_work_lasts(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start(drain_seconds=0):
         run = job.submit(act="hang")
@@ -256,7 +256,7 @@ async def test_heartbeats_tell_the_phase_while_the_work_lasts(
     assert {(run_id, beat.fence) for run_id, beat in job.beats} == {(run.id, run.fence)}
 
 
-async def test_a_lost_answer_to_complete_is_asked_for_again(job: FakeJob, start: Start) -> None:
+async def test_a_lost_answer_to_complete_is_asked_for_again(job: FakeRuns, start: Start) -> None:
     job.lose["complete"] = deque([Unavailable(), Unavailable()])
     first, second = job.submit(), job.submit()
     async with start():
@@ -265,7 +265,7 @@ async def test_a_lost_answer_to_complete_is_asked_for_again(job: FakeJob, start:
     assert job.calls.count("complete") == 4
 
 
-async def test_a_lost_answer_to_a_claim_loses_no_run(job: FakeJob, start: Start) -> None:
+async def test_a_lost_answer_to_a_claim_loses_no_run(job: FakeRuns, start: Start) -> None:
     job.lose["claim"] = deque([Unavailable()])
     run = job.submit()
     async with start():
@@ -274,7 +274,7 @@ async def test_a_lost_answer_to_a_claim_loses_no_run(job: FakeJob, start: Start)
 
 
 @pytest.mark.parametrize("trouble", [Unavailable(), Unauthorized(), Problem()])
-async def test_whatever_job_answers_the_worker_comes_back(job: FakeJob, start: Start, trouble: Problem) -> None:
+async def test_whatever_job_answers_the_worker_comes_back(job: FakeRuns, start: Start, trouble: Problem) -> None:
     job.errors["claim"] = deque([trouble] * 3)
     job.errors["offer"] = deque([trouble] * 3)
     run = job.submit()
@@ -283,7 +283,7 @@ async def test_whatever_job_answers_the_worker_comes_back(job: FakeJob, start: S
         await job.until(lambda: bool(job.offers))
 
 
-async def test_blob_away_or_full_or_flipping_a_bit_only_delays(job: FakeJob, blob: FakeBlob, start: Start) -> None:
+async def test_blob_away_or_full_or_flipping_a_bit_only_delays(job: FakeRuns, blob: FakeBlobs, start: Start) -> None:
     blob.errors["open"].extend([Unavailable(), Unavailable()])
     blob.errors["put"].extend([Unavailable(), StorageFull()])
     blob.flip = True
@@ -294,7 +294,7 @@ async def test_blob_away_or_full_or_flipping_a_bit_only_delays(job: FakeJob, blo
     assert blob.blobs[output_blob_id(run.id, run.fence, 0)] == b"hello0"
 
 
-async def test_blob_away_for_good_fails_the_attempt(job: FakeJob, blob: FakeBlob, start: Start) -> None:
+async def test_blob_away_for_good_fails_the_attempt(job: FakeRuns, blob: FakeBlobs, start: Start) -> None:
     blob.errors["open"].extend([Unavailable()] * 1000)
     job.submit()
     async with start(wall_seconds=0.5):
@@ -303,7 +303,7 @@ async def test_blob_away_for_good_fails_the_attempt(job: FakeJob, blob: FakeBlob
     assert report.error.type == "internal"
 
 
-async def test_an_input_that_is_gone_fails_as_lost(job: FakeJob, blob: FakeBlob, start: Start) -> None:
+async def test_an_input_that_is_gone_fails_as_lost(job: FakeRuns, blob: FakeBlobs, start: Start) -> None:
     run = job.submit()
     del blob.blobs[run.inputs[0].blob_id]
     async with start():
@@ -313,7 +313,7 @@ async def test_an_input_that_is_gone_fails_as_lost(job: FakeJob, blob: FakeBlob,
 
 
 async def test_stop_lets_a_run_finish_and_claims_no_more(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start(wall_seconds=2) as worker:
         first = job.submit(act="hang")
@@ -327,7 +327,7 @@ async def test_stop_lets_a_run_finish_and_claims_no_more(
 
 
 async def test_stop_kills_what_outlasts_the_drain_and_gives_it_back(
-    job: FakeJob, start: Start, child: Callable[[], Awaitable[str]]
+    job: FakeRuns, start: Start, child: Callable[[], Awaitable[str]]
 ) -> None:
     async with start(drain_seconds=0.2):
         run = job.submit(act="hang")
@@ -339,7 +339,7 @@ async def test_stop_kills_what_outlasts_the_drain_and_gives_it_back(
 
 
 async def test_a_child_sees_no_setting_of_the_processor(
-    job: FakeJob, blob: FakeBlob, start: Start, monkeypatch: pytest.MonkeyPatch
+    job: FakeRuns, blob: FakeBlobs, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multiprocessing import forkserver
 

@@ -1,4 +1,4 @@
-"""Early answers that arrive: the connection is closed only after its client had a chance to read the answer."""
+"""Early responses that arrive: the connection is closed only after its client had a chance to read the response."""
 
 import asyncio
 from contextlib import suppress
@@ -15,7 +15,7 @@ class LingeringClose:
     """When a request is answered before its body has arrived, say `Connection: close`, and close with care.
 
     A server that refuses a large body and closes at once resets the connection, and the client, which is still
-    sending, may lose the answer; one that keeps the connection would have to swallow the rest. So the answer is
+    sending, may lose the response; one that keeps the connection would have to swallow the rest. So the response is
     sent in full, what still comes is dropped for a moment, and then the connection is closed (RFC 9112, 9.6).
     """
 

@@ -10,15 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common import telemetry
 from common.ids import is_job_id
 from common.logging import get_logger
-from common.metrics import ACTIVE_REQUESTS, ANSWER_BYTES, REQUEST_BYTES, REQUEST_SECONDS
+from common.metrics import ACTIVE_REQUESTS, REQUEST_BYTES, REQUEST_SECONDS, RESPONSE_BYTES
 from common.settings import AccessLog
-from common.web.middleware.shedding import HEALTH
+from common.web.paths import POLLED
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 ROUTE = "http.route"
 """Where in its scope a request has its route's template, if it was answered before the framework routed it."""
-# What asks again and again, and says nothing new while all is well.
-_POLLS = ("/status", "/metrics", "/claim", "/heartbeat", *HEALTH)
 
 _NO_SPAN = nullcontext()
 
@@ -39,7 +37,7 @@ class Observing:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        started, status, arrived, sent = time.perf_counter(), 499, 0, 0  # 499: its client went before the answer
+        started, status, arrived, sent = time.perf_counter(), 499, 0, 0  # 499: its client went before the response
 
         async def counted_receive() -> Message:
             nonlocal arrived
@@ -55,7 +53,7 @@ class Observing:
                 sent += len(message.get("body", b""))
             return send(message)
 
-        spanned = telemetry.is_on() and not scope["path"].endswith(_POLLS)
+        spanned = telemetry.is_on() and not scope["path"].endswith(POLLED)
         Observing.active += 1
         with telemetry.server_span(scope) if spanned else _NO_SPAN as span:
             try:
@@ -64,7 +62,7 @@ class Observing:
                 Observing.active -= 1
                 route, seconds = _route(scope), time.perf_counter() - started
                 REQUEST_SECONDS.series(method, route, str(status)).observe(seconds)
-                ANSWER_BYTES.series(method, route).observe(sent)
+                RESPONSE_BYTES.series(method, route).observe(sent)
                 if arrived:
                     REQUEST_BYTES.series(method, route).observe(arrived)
                 telemetry.answered(span, method, route, status)
@@ -83,7 +81,7 @@ class Observing:
 
     def _is_logged(self, path: str, status: int) -> bool:
         if self._access_log == "most":
-            return status >= 400 or not path.endswith(_POLLS)
+            return status >= 400 or not path.endswith(POLLED)
         return self._access_log == "all"
 
 

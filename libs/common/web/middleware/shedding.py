@@ -4,23 +4,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import Unavailable
 from common.web.middleware.linger import LingeringClose
+from common.web.paths import HEALTH
 from common.web.problems import render
-
-# A process that is overloaded is well; to kill it for that would be worse.
-HEALTH = ("/livez", "/readyz")
 
 
 class LoadShedding:
     """ASGI middleware that works on `most` requests at once, and answers 503 with `Retry-After` to the others.
 
-    Requests whose path ends with one of `held` are let through and not counted: they wait more than they work, and have
-    limits of their own.
+    Requests whose path ends with one of `waiting` are let through and not counted: they wait more than they work, and
+    have limits of their own.
     """
 
-    def __init__(self, app: ASGIApp, most: int, held: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, most: int, waiting: tuple[str, ...] = ()) -> None:
         self._app = app
         self._free = most
-        self._let_through = HEALTH + held
+        self._let_through = HEALTH + waiting
         self._refuse = LingeringClose(render(Unavailable("There is too much to do already.")))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What is said of processors: their names and versions, what they take, and how a file may come compressed."""
+"""Processors as they are offered: their names and versions, what they take, and how a file may come compressed."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,9 +7,24 @@ from pydantic import Field
 from gristmill.wire import versions
 from gristmill.wire.base import Timestamp, Wire
 
-ProcessorName = Annotated[str, Field(pattern="^[a-z][a-z0-9-]{0,63}$")]
-ProcessorVersion = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
-Wanted = Annotated[str, Field(pattern=versions.PATTERN, max_length=128)]
+ProcessorName = Annotated[
+    str,
+    Field(
+        pattern="^[a-z][a-z0-9-]{0,63}$",
+        description="Up to 64 lower-case letters, digits and hyphens, the first a letter: the processor's name.",
+    ),
+]
+ProcessorVersion = Annotated[
+    str, Field(pattern=r"^\d+\.\d+\.\d+$", description="Three numbers such as `1.0.0`: major, minor, patch.")
+]
+Wanted = Annotated[
+    str,
+    Field(
+        pattern=versions.PATTERN,
+        max_length=128,
+        description="`name`, `name@1`, `name@1.2` or `name@1.2.3`: a processor, which may be pinned to a version.",
+    ),
+]
 """What a run asks for: a processor's name, which may pin a version; see `gristmill.wire.versions`."""
 Summary = Annotated[str, Field(max_length=500)]
 MediaTypes = Annotated[list[str], Field(min_length=1, max_length=100)]
@@ -19,7 +34,7 @@ Encoding = Literal["gzip", "bzip2", "xz", "zstd"]
 
 
 class OfferedLimits(Wire):
-    """The most that one run of a processor may use, where its author says so: see `gristmill.Limits`."""
+    """The most that one run of a processor may use, where its author limits it: see `gristmill.Limits`."""
 
     memory_bytes: int | None = Field(None, ge=1)
     cpu_seconds: int | None = Field(None, ge=1)
@@ -40,7 +55,7 @@ class ProcessorOffer(Wire):
 
 
 class OfferedVersion(Wire):
-    """A version of a processor that was offered; `live` says whether one has renewed its offer lately."""
+    """A version of a processor that was offered; it is `live` while a process renews its offer."""
 
     version: str
     summary: str

@@ -1,4 +1,4 @@
-"""What front's public API says and hears."""
+"""The bodies of front's public API: what it takes, and what it responds with."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,9 +27,9 @@ DEADLINE_PATTERN = f"^{_PERIOD}$"
 _NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 
 
-def _number_or(pattern: str) -> WithJsonSchema:
+def _number_or(pattern: str, words: str) -> WithJsonSchema:
     number = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]})
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern, "description": words}]})
 
 
 RetentionText = Annotated[
@@ -37,21 +37,20 @@ RetentionText = Annotated[
     _NUMBER_AS_TEXT,
     Field(
         pattern=RETENTION_PATTERN,
-        description="How long the outputs are kept after the job is final: seconds, or a number with `s`, `m`, `h` or "
-        "`d` such as `7d`, at most what the server allows; or `until-read`: all bytes are deleted an hour (a setting "
-        "of the server) after each output was read whole.",
+        description="How long the outputs are kept after the job is final, at most what the server allows. With "
+        "`until-read` all bytes are deleted an hour (a setting of the server) after each output was read whole.",
     ),
-    _number_or(RETENTION_PATTERN),
+    _number_or(RETENTION_PATTERN, "Seconds, or a number with `s`, `m`, `h` or `d` such as `7d`, or `until-read`."),
 ]
 DeadlineText = Annotated[
     str,
     _NUMBER_AS_TEXT,
     Field(
         pattern=DEADLINE_PATTERN,
-        description="How long the work may take from when it is queued, waiting included: seconds, or a number with "
-        "`s`, `m`, `h` or `d` such as `15m`, at most what the server allows. What hasn't ended then ends in an error.",
+        description="How long the work may take from when it is queued, waiting included, at most what the server "
+        "allows. What hasn't ended then ends in an error.",
     ),
-    _number_or(DEADLINE_PATTERN),
+    _number_or(DEADLINE_PATTERN, "Seconds, or a number with `s`, `m`, `h` or `d` such as `15m`."),
 ]
 
 
@@ -65,7 +64,10 @@ class JobRequest(Wire):
 
     encoding: Literal["base64"] = "base64"
     md5: str | None = Field(
-        None, alias="MD5", pattern="^[0-9a-fA-F]{32}$", description="MD5 of the decoded bytes, in hex; checked."
+        None,
+        alias="MD5",
+        pattern="^[0-9a-fA-F]{32}$",
+        description="32 hexadecimal digits: the MD5 of the decoded bytes, which is checked.",
     )
     content: str = Field(description="The file, in base64 (RFC 4648, section 4), at most 8 MiB decoded.")
     mimetype: str = Field(max_length=255, description="The file's media type.")
@@ -77,7 +79,7 @@ class JobRequest(Wire):
 
 
 class JobCreated(Wire):
-    """The job exists. It is safe: whatever dies now, it comes to its end."""
+    """The job exists, and comes to its end even if a server dies now."""
 
     id: str
     status: JobStatus
@@ -94,7 +96,9 @@ class OutputView(Wire):
 
 
 class ErrorView(Wire):
-    """Why a job ended in an error, as a problem (RFC 9457). `fault` tells the user's fault from ours."""
+    """Why a job ended in an error, as a problem (RFC 9457). `fault` is `user` when the file or the request is at fault,
+    else `server`.
+    """
 
     type: str
     title: str
@@ -103,10 +107,10 @@ class ErrorView(Wire):
 
 
 class JobStatusView(Wire):
-    """A job's state. `stale` is there when job could not be asked, so that this is the last known state.
+    """A job's state. `stale` is set when this is the last known state, because the queue can't be reached.
 
-    `encoding` is there when the file came compressed; `size` is that of the bytes as they came. What isn't known, or
-    says nothing in this state, is left out.
+    `encoding` is set when the file came compressed; `size` (bytes) is that of the file as it came. Fields that aren't
+    known, or mean nothing in this state, are left out.
     """
 
     id: str
@@ -175,7 +179,11 @@ class BatchFile(Wire):
     name: str = Field(max_length=4096, description="A label; several files may have the same.")
     size: int = Field(ge=1, description="The exact size in bytes.")
     mimetype: str = Field(max_length=255)
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The SHA-256 in hex; checked.")
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="64 hexadecimal digits in lower case: the SHA-256 of the file, which is checked.",
+    )
     encoding: Encoding | None = Field(
         None,
         description="How the file is compressed, if it is to be worked on decoded: it is uploaded and kept as it is, "
@@ -282,8 +290,8 @@ class ProcessorView(OfferedProcessor):
 class ServerLimits(Wire):
     """What this server allows: sizes in bytes, times in seconds.
 
-    `deadline_seconds` holds for a job that doesn't say, `retention_seconds` is also the most, and `record_seconds` is
-    how long a job itself is kept after its end.
+    `deadline_seconds` holds for a job that doesn't set one, `retention_seconds` is also the most, and `record_seconds`
+    is how long a job itself is kept after its end.
     """
 
     max_input_bytes: int

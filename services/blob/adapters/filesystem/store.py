@@ -20,7 +20,7 @@ Trade-offs
     - The loop writes each chunk itself: the page cache takes it faster than a thread could be woken. What may wait
       for the disk (fsync, link, unlink, reading, listing) is done in threads, and so is hashing.
     - When the folder's fsync fails, the name is taken back and the write has failed. Another writer of the same
-      bytes who was told in that very moment that they are there already has been told wrong.
+      bytes that got a success in that very moment has got a wrong one.
     - A page of a list reads whole shards: with a million blobs 4,000 names each.
     - A file without a fitting footer is not a blob: it is logged as `blob.corrupt` and can't be read, but its id
       stays taken, is listed, and can be deleted.

@@ -149,9 +149,9 @@ class FilesystemUploads:
             return self._urls.url(Grant(facts.id, part, size, expires_at))
 
         until = datetime.fromtimestamp(expires_at, UTC)
-        told = {"id": facts.id, "state": state, "size": facts.size, "expires_at": until}
+        fields = {"id": facts.id, "state": state, "size": facts.size, "expires_at": until}
         if is_single(facts.size):
-            return UploadPlan(kind="single", url=url(None, facts.size) if urls_left else None, **told)
+            return UploadPlan(kind="single", url=url(None, facts.size) if urls_left else None, **fields)
         parts: list[UploadPart] = []
         following = None
         for part in parts_from(facts.size, request.from_part):
@@ -163,7 +163,7 @@ class FilesystemUploads:
             urls_left -= missing
             part_url = url(part.number, part.size) if missing else None
             parts.append(UploadPart(number=part.number, size=part.size, received=received, url=part_url))
-        return UploadPlan(kind="multipart", part_size=part_size(facts.size), parts=parts, next=following, **told)
+        return UploadPlan(kind="multipart", part_size=part_size(facts.size), parts=parts, next=following, **fields)
 
     async def _receive_single(self, grant: Grant, body: AsyncIterator[bytes], sha256: str | None) -> str:
         upload_id = grant.upload_id

@@ -73,11 +73,11 @@ class IncomingObjects:
             raise NotFound
         return found[0]
 
-    async def parts(self, facts: UploadFacts, multipart: str, told: Mapping[int, str]) -> dict[int, str]:
+    async def parts(self, facts: UploadFacts, multipart: str, declared: Mapping[int, str]) -> dict[int, str]:
         """The entity tags of the parts that have arrived, by their numbers. Raises `NotFound`.
 
         A store may keep both when a part is sent twice (SeaweedFS does), with times in whole seconds. Then the one
-        counts that `told` has, else the later; and where that can't be said, none, so that it is sent once more.
+        counts that `declared` has, else the later; and where that can't be decided, none, so that it is sent once more.
         """
         async with calling():
             pages = self._bucket.client.get_paginator("list_parts").paginate(
@@ -90,7 +90,7 @@ class IncomingObjects:
             number, etag = item["PartNumber"], item["ETag"].strip('"')
             if number <= count and item["Size"] == part(facts.size, number).size:
                 sent[number][etag] = max(item["LastModified"], sent[number].get(etag, item["LastModified"]))
-        chosen = {number: _chosen(etags, told.get(number)) for number, etags in sent.items()}
+        chosen = {number: _chosen(etags, declared.get(number)) for number, etags in sent.items()}
         return {number: etag for number, etag in chosen.items() if etag}
 
     async def join(self, upload_id: str, multipart: str, parts: Mapping[int, str]) -> None:
@@ -146,18 +146,18 @@ class IncomingObjects:
     async def _multiparts(self, upload_id: str) -> list[str]:
         key = UPLOADS + upload_id
         async with calling():
-            answer = await self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
-        found = [upload for upload in answer.get("Uploads", []) if upload["Key"] == key]
+            response = await self._bucket.client.list_multipart_uploads(Bucket=self._bucket.name, Prefix=key)
+        found = [upload for upload in response.get("Uploads", []) if upload["Key"] == key]
         # Two requests at once may each have opened one; all then go by the first.
         return [each["UploadId"] for each in sorted(found, key=lambda each: (each["Initiated"], each["UploadId"]))]
 
     async def _read(self, upload_id: str, incoming: Incoming) -> AsyncIterator[bytes]:
         try:
             async with calling():
-                answer = await self._bucket.client.get_object(**self._where(upload_id), IfMatch=incoming.etag)
+                response = await self._bucket.client.get_object(**self._where(upload_id), IfMatch=incoming.etag)
         except PreconditionFailed:
             raise NotFound from None
-        body = answer["Body"]
+        body = response["Body"]
         async with body:  # `as` would give the response below, whose `read` has no length
             while True:
                 async with calling():
@@ -170,9 +170,9 @@ class IncomingObjects:
         return {"Bucket": self._bucket.name, "Key": UPLOADS + upload_id}
 
 
-def _chosen(etags: Mapping[str, datetime], told: str | None) -> str | None:
-    if told in etags:
-        return told
+def _chosen(etags: Mapping[str, datetime], declared: str | None) -> str | None:
+    if declared in etags:
+        return declared
     latest = max(etags.values())
     last = [etag for etag, at in etags.items() if at == latest]
     return last[0] if len(last) == 1 else None

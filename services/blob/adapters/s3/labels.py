@@ -1,4 +1,4 @@
-"""Who sent an object, when, and what it was said to be, as S3's metadata of it."""
+"""Who sent an object, when, and what it was declared to be: S3's metadata of it."""
 
 from datetime import datetime
 from urllib.parse import quote
@@ -15,8 +15,8 @@ Labelled = UploadFacts | BlobLabels
 
 def labels(of: Labelled) -> dict[str, str]:
     """Percent-encoded, and cut where it is too long."""
-    told = {"tenant": of.tenant, "subject": of.subject, "name": of.name, "media-type": of.media_type}
-    return {key: _label(value) for key, value in told.items()}
+    values = {"tenant": of.tenant, "subject": of.subject, "name": of.name, "media-type": of.media_type}
+    return {key: _label(value) for key, value in values.items()}
 
 
 def stored(of: Labelled, at: datetime) -> dict[str, str]:

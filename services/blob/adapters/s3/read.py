@@ -43,21 +43,21 @@ async def read_tail(bucket: Bucket, blob_id: str, data_bytes: int = 0) -> Tail:
     """
     try:
         async with calling():
-            answer = await bucket.client.get_object(
+            response = await bucket.client.get_object(
                 Bucket=bucket.name, Key=BLOBS + blob_id, Range=f"bytes=-{data_bytes + FOOTER_BYTES}"
             )
-            body = answer["Body"]
+            body = response["Body"]
             async with body:  # `as` would give the response below, which doesn't check the length
                 fetched = await body.read()
     except PreconditionFailed:  # an empty object has no last bytes
         raise CorruptBlob("The object is empty.") from None
-    # A store that was asked for more than there is may answer with the whole, and without a range.
-    whole = int(answer.get("ContentRange", "").rpartition("/")[2] or len(fetched))
+    # A store that was asked for more than there is may response with the whole, and without a range.
+    whole = int(response.get("ContentRange", "").rpartition("/")[2] or len(fetched))
     footer = unpack_footer(fetched[-FOOTER_BYTES:], whole)
     if footer is None:
         raise CorruptBlob("The object has no footer that fits.")
-    blob = StoredBlob(blob_id, footer.size, footer.sha256.hex(), answer["LastModified"])
-    return Tail(blob, answer["ETag"], answer.get("Metadata", {}).get("writer", ""), fetched[:-FOOTER_BYTES])
+    blob = StoredBlob(blob_id, footer.size, footer.sha256.hex(), response["LastModified"])
+    return Tail(blob, response["ETag"], response.get("Metadata", {}).get("writer", ""), fetched[:-FOOTER_BYTES])
 
 
 class OpenObject:
@@ -143,13 +143,13 @@ class OpenObject:
 
     async def _download(self, first: int, last: int) -> None:
         async with calling():
-            answer = await self._bucket.client.get_object(
+            response = await self._bucket.client.get_object(
                 Bucket=self._bucket.name,
                 Key=BLOBS + self.blob.id,
                 Range=f"bytes={first}-{last}",
                 IfMatch=self._tail.etag,
             )
-        self._body, self._position = answer["Body"], first
+        self._body, self._position = response["Body"], first
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ Trade-offs
     - The store has to keep `If-None-Match: *`, on PUT and on CompleteMultipartUpload. SeaweedFS 4.48 doesn't keep the
       latter between two completions in the same moment, so one process does them one after the other; two may both win.
     - Retries and their budget are botocore's. A write whose outcome can't be learned is `Unavailable`, and its bytes
-      may still become visible, whole: the retry finds them, and is told that they are there already.
+      may still become visible, whole: the retry finds them, and learns that they are there already.
     - An object without a fitting footer is not a blob, as a file isn't: logged as `blob.corrupt`, listed, deletable.
     - Two deletes of one blob at once may both succeed.
     - A delete lets a download go on that has begun, as far as the store does. A range is asked for when it is read.
@@ -105,16 +105,17 @@ class S3BlobStore:
         found: list[ListedBlob] = []
         while len(found) < limit:
             async with calling():
-                answer = await self.bucket.client.list_objects_v2(
+                response = await self.bucket.client.list_objects_v2(
                     Bucket=self.bucket.name,
                     Prefix=BLOBS + prefix,
                     StartAfter=BLOBS + after,
                     MaxKeys=min(PAGE_KEYS, limit - len(found)),
                 )
             found += [
-                ListedBlob(item["Key"].removeprefix(BLOBS), item["LastModified"]) for item in answer.get("Contents", [])
+                ListedBlob(item["Key"].removeprefix(BLOBS), item["LastModified"])
+                for item in response.get("Contents", [])
             ]
-            if not answer["IsTruncated"]:
+            if not response["IsTruncated"]:
                 break
             after = found[-1].id
         return found

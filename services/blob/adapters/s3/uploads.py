@@ -52,7 +52,7 @@ MAX_URL_SECONDS = 7 * 86_400
 VERIFICATIONS = 2
 # A completion is answered when it is done, unless that takes longer.
 PATIENCE_SECONDS = 1.0
-NOTHING_TOLD: Mapping[int, str] = MappingProxyType({})
+NONE_DECLARED: Mapping[int, str] = MappingProxyType({})
 
 
 @asynccontextmanager
@@ -104,14 +104,14 @@ class S3Uploads:
                 url = await self._url("upload_part", facts, sent, seconds)
             has = state in ("VERIFYING", "COMPLETE") or part.number in received
             parts.append(UploadPart(number=part.number, size=part.size, received=has, url=url))
-        told = {"kind": "multipart", "part_size": part_size(facts.size), "parts": parts, "next": following}
-        return plan.model_copy(update=told)
+        fields = {"kind": "multipart", "part_size": part_size(facts.size), "parts": parts, "next": following}
+        return plan.model_copy(update=fields)
 
     async def complete(self, facts: UploadFacts, parts: Sequence[CompletedPart]) -> UploadStatus:
-        told = {part.number: part.etag.strip('"') for part in parts}
-        status = await self._look(facts, told)
+        declared = {part.number: part.etag.strip('"') for part in parts}
+        status = await self._look(facts, declared)
         if status.state == "VERIFYING":
-            await asyncio.wait([self._verify(facts, told)], timeout=PATIENCE_SECONDS)
+            await asyncio.wait([self._verify(facts, declared)], timeout=PATIENCE_SECONDS)
             status = await self.status(facts)
         return status
 
@@ -133,15 +133,15 @@ class S3Uploads:
         """Break off the verifications; the next question starts them anew."""
         await stop(*self._verifying.values())
 
-    async def _look(self, facts: UploadFacts, told: Mapping[int, str] = NOTHING_TOLD) -> UploadStatus:
-        """Where it is. Raises `Invalid` when all parts are there, and those `told` of are others."""
+    async def _look(self, facts: UploadFacts, declared: Mapping[int, str] = NONE_DECLARED) -> UploadStatus:
+        """Where it is. Raises `Invalid` when all parts are there, and the `declared` ones are others."""
         try:
             blob = await self._store.stat(facts.id)
         except NotFound:
-            return UploadStatus(id=facts.id, state=await self._state(facts, told))
+            return UploadStatus(id=facts.id, state=await self._state(facts, declared))
         return UploadStatus(id=facts.id, state="COMPLETE", size=blob.size, sha256=blob.sha256)
 
-    async def _state(self, facts: UploadFacts, told: Mapping[int, str]) -> UploadState:
+    async def _state(self, facts: UploadFacts, declared: Mapping[int, str]) -> UploadState:
         try:
             incoming = await self._incoming.look(facts.id)
         except NotFound:
@@ -149,15 +149,20 @@ class S3Uploads:
                 return "OPEN"
         else:
             return {"": "VERIFYING", "mismatch": "MISMATCH"}.get(incoming.state, "OPEN")  # type: ignore[return-value]
-        _, received = await self._received(facts, "OPEN", told)
+        _, received = await self._received(facts, "OPEN", declared)
         if len(received) < part_count(facts.size):
             return "OPEN"
-        if told and told != received:
+        if declared and declared != received:
             raise Invalid("These aren't the parts that arrived.")
         return "VERIFYING"
 
     async def _received(
-        self, facts: UploadFacts, state: UploadState, told: Mapping[int, str] = NOTHING_TOLD, *, opening: bool = False
+        self,
+        facts: UploadFacts,
+        state: UploadState,
+        declared: Mapping[int, str] = NONE_DECLARED,
+        *,
+        opening: bool = False,
     ) -> tuple[str, dict[int, str]]:
         """The multipart upload and its parts that have arrived; both empty when there is none."""
         if state != "OPEN":
@@ -167,7 +172,7 @@ class S3Uploads:
                 multipart = await self._incoming.open_multipart(facts)
             else:
                 multipart = await self._incoming.find_multipart(facts.id)
-            return multipart, await self._incoming.parts(facts, multipart, told)
+            return multipart, await self._incoming.parts(facts, multipart, declared)
         except NotFound:
             if opening:
                 raise Unavailable("The upload is just being aborted or completed.") from None
@@ -190,19 +195,19 @@ class S3Uploads:
         url: str = await self._signer.generate_presigned_url(call, Params=params, ExpiresIn=seconds)
         return url
 
-    def _verify(self, facts: UploadFacts, told: Mapping[int, str] = NOTHING_TOLD) -> "asyncio.Task[bool]":
+    def _verify(self, facts: UploadFacts, declared: Mapping[int, str] = NONE_DECLARED) -> "asyncio.Task[bool]":
         task = self._verifying.get(facts.id)
         if task is None:
-            task = asyncio.create_task(attempt("blob.verification", lambda: self._finish(facts, told)))
+            task = asyncio.create_task(attempt("blob.verification", lambda: self._finish(facts, declared)))
             self._verifying[facts.id] = task
             task.add_done_callback(lambda _: self._verifying.pop(facts.id, None))
         return task
 
-    async def _finish(self, facts: UploadFacts, told: Mapping[int, str]) -> None:
+    async def _finish(self, facts: UploadFacts, declared: Mapping[int, str]) -> None:
         """From all parts to the blob, or to the mark of a mismatch. Where another process has done it, nothing."""
         async with self._at_once:
             try:
-                await self._join(facts, told)
+                await self._join(facts, declared)
                 incoming = await self._incoming.look(facts.id)
                 if incoming.state:
                     return
@@ -220,9 +225,9 @@ class S3Uploads:
             else:
                 await self._incoming.remove(facts.id)
 
-    async def _join(self, facts: UploadFacts, told: Mapping[int, str]) -> None:
+    async def _join(self, facts: UploadFacts, declared: Mapping[int, str]) -> None:
         if is_single(facts.size):
             return
-        multipart, received = await self._received(facts, "OPEN", told)
+        multipart, received = await self._received(facts, "OPEN", declared)
         if len(received) == part_count(facts.size):
             await self._incoming.join(facts.id, multipart, received)

@@ -49,7 +49,7 @@ class StagedObject:
         self._part = BytesIO()
         self._upload_id: str | None = None
         self._sent: list[Any] = []
-        # By this we know our own object again when the answer to a successful write was lost.
+        # By this we know our own object again when the response to a successful write was lost.
         self._writer = str(uuid4())
         self._metadata = {**(metadata or {}), "writer": self._writer}
 
@@ -83,7 +83,7 @@ class StagedObject:
         async def copy_one(number: int) -> Any:
             first = number * each
             async with at_once, calling(PART_SECONDS):
-                answer = await self._bucket.client.upload_part_copy(
+                response = await self._bucket.client.upload_part_copy(
                     Bucket=self._bucket.name,
                     Key=BLOBS + self._blob_id,
                     UploadId=upload_id,
@@ -92,7 +92,7 @@ class StagedObject:
                     CopySourceIfMatch=etag,
                     CopySourceRange=f"bytes={first}-{min(first + each, size) - 1}",
                 )
-            copied = answer["CopyPartResult"]
+            copied = response["CopyPartResult"]
             checksum = {"ChecksumSHA256": copied["ChecksumSHA256"]} if "ChecksumSHA256" in copied else {}
             return {"PartNumber": number + 1, "ETag": copied["ETag"], **checksum}
 
@@ -110,7 +110,7 @@ class StagedObject:
             except PreconditionFailed:
                 pass
             except (Unavailable, NotFound) as error:
-                failure = error  # the answer to a write that was done may be what is missing
+                failure = error  # the response to a write that was done may be what is missing
             else:
                 return self._done()
             try:
@@ -191,13 +191,13 @@ class StagedObject:
     async def _open(self) -> str:
         if self._upload_id is None:
             async with calling():
-                answer = await self._bucket.client.create_multipart_upload(
+                response = await self._bucket.client.create_multipart_upload(
                     Bucket=self._bucket.name,
                     Key=BLOBS + self._blob_id,
                     ChecksumAlgorithm="SHA256",
                     **self._properties(),
                 )
-            self._upload_id = answer["UploadId"]
+            self._upload_id = response["UploadId"]
         return self._upload_id
 
     async def _checksum(self) -> str:

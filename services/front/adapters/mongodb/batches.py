@@ -1,6 +1,6 @@
 """Batches in MongoDB, and the jobs of theirs whose files are on their way to the store.
 
-An upload's job has no lease, since no process works on it: `uploadDueAt` says when the tracker looks at it next.
+An upload's job has no lease, since no process works on it: `uploadDueAt` is when the tracker looks at it next.
 """
 
 from collections import Counter
@@ -10,8 +10,9 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from common.mongo.client import Client, Document, literal, literals
-from common.mongo.due import take_due
-from services.front.adapters.mongodb.jobs import job_of, new_fields, seconds_from_now
+from common.mongo.clock import from_now
+from common.mongo.due import claim_due
+from services.front.adapters.mongodb.jobs import job_of, new_fields
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
 
@@ -33,7 +34,7 @@ BATCH_INDEXES = [
 FIRST_LOOK_SECONDS = 2
 LONGEST_PAUSE_SECONDS = 300
 MAX_DOUBLINGS = 8
-_SEEN: Document = {"deletedAt": {"$exists": False}}
+_NOT_DELETED: Document = {"deletedAt": {"$exists": False}}
 
 
 class MongoBatchStore:
@@ -69,7 +70,7 @@ class MongoBatchStore:
         return {document["_id"]: _batch(document) for document in documents}
 
     async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
-        query = {"batchId": batch_id, "_id": {"$gt": after}, **({} if deleted else _SEEN)}
+        query = {"batchId": batch_id, "_id": {"$gt": after}, **({} if deleted else _NOT_DELETED)}
         documents = await self.jobs.find(query).sort("_id", ASCENDING).limit(limit).to_list()
         return [job_of(document) for document in documents]
 
@@ -89,12 +90,12 @@ class MongoBatchStore:
         return counts
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
-        latest = {"$min": [seconds_from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}
+        latest = {"$min": [from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}
         stages: list[Document] = [
             {
                 "$set": {
                     "upload.expiresAt": {"$max": ["$upload.expiresAt", latest]},
-                    "uploadDueAt": seconds_from_now(FIRST_LOOK_SECONDS),
+                    "uploadDueAt": from_now(FIRST_LOOK_SECONDS),
                     "uploadLooks": 0,
                 }
             },
@@ -104,19 +105,19 @@ class MongoBatchStore:
         document = await self.jobs.find_one_and_update(query, stages, return_document=ReturnDocument.AFTER)
         return None if document is None else job_of(document)
 
-    async def take_uploads(self, limit: int) -> Sequence[Job]:
+    async def claim_uploads(self, limit: int) -> Sequence[Job]:
         looks = {"$min": [{"$add": ["$uploadLooks", 1]}, MAX_DOUBLINGS]}
         pause = {"$min": [LONGEST_PAUSE_SECONDS, {"$multiply": [FIRST_LOOK_SECONDS, {"$pow": [2, looks]}]}]}
-        moved = {"uploadLooks": looks, "uploadDueAt": {"$add": ["$$NOW", {"$multiply": [pause, 1000]}]}}
-        return [job_of(document) for document in await take_due(self.jobs, "uploadDueAt", moved, limit)]
+        change = [{"$set": {"uploadLooks": looks, "uploadDueAt": {"$add": ["$$NOW", {"$multiply": [pause, 1000]}]}}}]
+        return [job_of(document) for document in await claim_due(self.jobs, "uploadDueAt", change, limit)]
 
     async def verifying(self, job_ids: Collection[str]) -> None:
         uploaded = {"_id": {"$in": list(job_ids)}, "status": Status.CREATED.value}
         await self.jobs.update_many(uploaded, {"$set": {"phase": VERIFYING}})
 
-    async def take_held(self, limit: int) -> Sequence[Batch]:
-        moved = {"heldDueAt": seconds_from_now(FIRST_LOOK_SECONDS)}
-        return [_batch(document) for document in await take_due(self.batches, "heldDueAt", moved, limit)]
+    async def claim_held(self, limit: int) -> Sequence[Batch]:
+        change = [{"$set": {"heldDueAt": from_now(FIRST_LOOK_SECONDS)}}]
+        return [_batch(document) for document in await claim_due(self.batches, "heldDueAt", change, limit)]
 
     async def release_batch(self, batch_id: str) -> None:
         # The jobs first: a crash in between leaves the batch held, and it is released again.
@@ -138,10 +139,10 @@ def _insert(upload: NewUpload) -> UpdateOne:
                 "batchId": literal(upload.batch_id),
                 "upload": {
                     "sha256": literal(upload.sha256),
-                    "expiresAt": seconds_from_now(upload.expires_seconds),
+                    "expiresAt": from_now(upload.expires_seconds),
                     "bitsPerSecond": upload.bits_per_second,
                 },
-                "uploadDueAt": seconds_from_now(FIRST_LOOK_SECONDS),
+                "uploadDueAt": from_now(FIRST_LOOK_SECONDS),
                 "uploadLooks": 0,
             }
         }

@@ -27,13 +27,13 @@ class MongoBudgets:
     async def lease(self, owner: Owner, requests: int, policy: RatePolicy) -> Leased:
         per_ms = policy.requests / (policy.seconds * 1000)
         passed = {"$max": [0, {"$subtract": ["$$NOW", {"$ifNull": ["$at", "$$NOW"]}]}]}
-        saved = {"$add": [{"$ifNull": ["$left", policy.requests]}, {"$multiply": [passed, per_ms]}]}
+        saved = {"$add": [{"$ifNull": ["$remaining", policy.requests]}, {"$multiply": [passed, per_ms]}]}
         pipeline: list[Document] = [
-            {"$set": {"left": {"$min": [policy.requests, saved]}, "at": "$$NOW"}},
-            {"$set": {"given": {"$min": [requests, {"$floor": "$left"}]}}},
+            {"$set": {"remaining": {"$min": [policy.requests, saved]}, "at": "$$NOW"}},
+            {"$set": {"given": {"$min": [requests, {"$floor": "$remaining"}]}}},
             {
                 "$set": {
-                    "left": {"$subtract": ["$left", "$given"]},
+                    "remaining": {"$subtract": ["$remaining", "$given"]},
                     "fullAt": {"$add": ["$$NOW", policy.seconds * 1000]},
                 }
             },
@@ -46,4 +46,4 @@ class MongoBudgets:
         )
         bucket: Document = found or {}  # there always is one: it's upserted
         given = int(bucket["given"])
-        return Leased(given) if given else Leased(0, (1 - bucket["left"]) / per_ms / 1000)
+        return Leased(given) if given else Leased(0, (1 - bucket["remaining"]) / per_ms / 1000)

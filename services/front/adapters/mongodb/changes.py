@@ -1,4 +1,4 @@
-"""One change stream for a whole process tells all who wait for a job's end, or watch it, however many they are."""
+"""One change stream for a whole process wakes all who wait for a job's end, or watch it, however many they are."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from common.mongo.client import Document, changes
 from services.front.domain.job import FINAL
 
 _FIELDS = "updateDescription.updatedFields"
-_TOLD = ("status", "phase", "cancelDueAt", "deletedAt")
+_WATCHED = ("status", "phase", "cancelDueAt", "deletedAt")
 _PIPELINE: list[Document] = [
-    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in _TOLD]}},
+    {"$match": {"$or": [{f"{_FIELDS}.{field}": {"$exists": True}} for field in _WATCHED]}},
     {"$project": {"documentKey": 1, f"{_FIELDS}.status": 1}},
 ]
 _FINAL = {status.value for status in FINAL}
@@ -21,7 +21,7 @@ _FINAL = {status.value for status in FINAL}
 class MongoChanges:
     """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
 
-    `hint` hears of every change of a job's state or phase, and of its being deleted, a listener of its end alone.
+    `hint` is called for every change of a job's state or phase, and when it is deleted; a listener is woken by its end.
     """
 
     def __init__(self, jobs: AsyncCollection[Document]) -> None:

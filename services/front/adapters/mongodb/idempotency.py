@@ -1,6 +1,6 @@
 """Idempotency keys in MongoDB: one document each, under a digest of its scope, that a TTL index removes.
 
-The lease's end is by the server's clock. What keeps two requests from one turn is the token: each write names it.
+The lease's end is by the server's clock. What keeps two requests from one key is the token: each write names it.
 """
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument
@@ -8,7 +8,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from common.mongo.client import Client, Document, literal
-from services.front.adapters.mongodb.jobs import seconds_from_now
+from common.mongo.clock import from_now
 from services.front.domain.idempotency import Reservation
 
 INDEXES = [IndexModel([("expiresAt", ASCENDING)], name="expiry", expireAfterSeconds=0)]
@@ -35,8 +35,8 @@ class MongoIdempotencyStore:
                 "$set": {
                     "madeId": {"$ifNull": ["$madeId", literal(new_id)]},
                     "token": {"$cond": [free, literal(token), "$token"]},
-                    "leaseUntil": {"$cond": [free, seconds_from_now(lease_seconds), "$leaseUntil"]},
-                    "expiresAt": {"$ifNull": ["$expiresAt", seconds_from_now(keep_seconds)]},
+                    "leaseUntil": {"$cond": [free, from_now(lease_seconds), "$leaseUntil"]},
+                    "expiresAt": {"$ifNull": ["$expiresAt", from_now(keep_seconds)]},
                 }
             },
         ]
@@ -61,15 +61,15 @@ class MongoIdempotencyStore:
             return None
 
     async def renew(self, scope: str, token: str, lease_seconds: float) -> bool:
-        fields = {"leaseUntil": seconds_from_now(lease_seconds)}
+        fields = {"leaseUntil": from_now(lease_seconds)}
         return await self._change(scope, token, fields)
 
     async def seal(self, scope: str, token: str, fingerprint: str, lease_seconds: float) -> bool:
-        fields = {"fingerprint": literal(fingerprint), "leaseUntil": seconds_from_now(lease_seconds)}
+        fields = {"fingerprint": literal(fingerprint), "leaseUntil": from_now(lease_seconds)}
         return await self._change(scope, token, fields)
 
     async def finish(self, scope: str, token: str, keep_seconds: float) -> None:
-        await self._change(scope, token, {"done": True, "expiresAt": seconds_from_now(keep_seconds)})
+        await self._change(scope, token, {"done": True, "expiresAt": from_now(keep_seconds)})
 
     async def release(self, scope: str, token: str) -> None:
         removed = await self.keys.delete_one({"_id": scope, "token": token, "fingerprint": {"$exists": False}})
@@ -77,5 +77,5 @@ class MongoIdempotencyStore:
             await self._change(scope, token, {"leaseUntil": "$$NOW"})
 
     async def _change(self, scope: str, token: str, fields: Document) -> bool:
-        held = {"_id": scope, "token": token, "done": {"$exists": False}}
-        return (await self.keys.update_one(held, [{"$set": fields}])).matched_count > 0
+        mine = {"_id": scope, "token": token, "done": {"$exists": False}}
+        return (await self.keys.update_one(mine, [{"$set": fields}])).matched_count > 0

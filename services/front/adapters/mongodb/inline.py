@@ -1,15 +1,13 @@
-"""Bytes that wait for blob, and the offers kept for when job is away, in MongoDB."""
+"""Bytes that wait for blob, in MongoDB."""
 
-import json
 import time
 from collections.abc import Collection, Sequence
 
 from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
-from common.contracts.job import OfferList
 from common.mongo.client import Client, Document, literal
-from gristmill.wire.processors import OfferedProcessor
+from common.mongo.clock import ago
 
 INDEXES = [
     # `waiting_bytes` adds up the sizes from the index alone.
@@ -55,21 +53,6 @@ class MongoInlineStore:
         return int(totals[0]["total"]) if totals else 0
 
     async def older_than(self, seconds: float, limit: int) -> Sequence[str]:
-        age = {"$expr": {"$lte": ["$createdAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
+        age = {"$expr": {"$lte": ["$createdAt", ago(seconds)]}}
         documents = await self.inline.find(age, {"_id": 1}).sort("createdAt", ASCENDING).limit(limit).to_list()
         return [document["_id"] for document in documents]
-
-
-class MongoOfferStore:
-    """The `OfferStore` of front: one document. Schemas are kept as JSON text, since their keys may begin with `$`."""
-
-    def __init__(self, client: Client, database: str) -> None:
-        self._kept: AsyncCollection[Document] = client[database]["kept"]
-
-    async def save_offers(self, offers: Sequence[OfferedProcessor]) -> None:
-        text = OfferList(items=list(offers)).model_dump_json(by_alias=True)
-        await self._kept.replace_one({"_id": "offers"}, {"text": text}, upsert=True)
-
-    async def load_offers(self) -> Sequence[OfferedProcessor] | None:
-        document = await self._kept.find_one({"_id": "offers"})
-        return None if document is None else OfferList.model_validate(json.loads(document["text"])).items

@@ -2,9 +2,9 @@
 
 Times are the server's clock (`$$NOW`, which works in pipelines only), so an insert is an upsert with a pipeline.
 `bulk_write` returns totals and not winners: where not every write of a batch took hold, the unique token that each
-leaves in the history tells, in one majority read, which did.
-A job that has ended never changes but for its bytes' going and its owner's deleting it, so a read of one that is
-remembered asks only whether it is still there, and for these.
+leaves in the history shows, in one majority read, which did.
+A final job changes only when its bytes expire or its owner deletes it; a cached one is revalidated by reading just
+those fields.
 Parameters are kept as JSON text: BSON has no integers over 64 bits and nests no deeper than 100.
 """
 
@@ -17,12 +17,13 @@ from typing import Any
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import DuplicateKeyError
 
+from common.bounded import BoundedDict
 from common.coalescer import Coalescer
 from common.ids import new_id
 from common.mongo.client import Client, Document, literal, literals
-from common.mongo.due import take_due
+from common.mongo.clock import from_now
+from common.mongo.due import claim_due, claim_task
 from services.front.domain.job import (
     FINAL,
     UNFINISHED,
@@ -56,11 +57,6 @@ SMALL_PARAMS_CHARACTERS = 2048
 _AFTER_THE_END = dict.fromkeys(("expiresAt", "inputDeleted", "bytesDeleted", "deletedAt"), 1)
 
 
-def seconds_from_now(seconds: float) -> Document:
-    """A moment by the server's clock, for a pipeline."""
-    return {"$add": ["$$NOW", int(seconds * 1000)]}
-
-
 # Seconds times 1,000, because MongoDB adds milliseconds. Jobs written before there was a retention have none.
 _EXPIRY: Document = {"$add": ["$$NOW", {"$multiply": [{"$ifNull": ["$retention.seconds", DEFAULT.seconds]}, 1000]}]}
 # What every end is followed by: see `services.front.adapters.mongodb.retention`.
@@ -83,7 +79,7 @@ class MongoJobStore:
         self.jobs: AsyncCollection[Document] = client[database]["jobs"]
         self.tasks: AsyncCollection[Document] = client[database]["tasks"]
         self._admin = client.admin
-        self._ended: dict[str, tuple[Job, Document | None]] = {}
+        self._ended: BoundedDict[str, tuple[Job, Document | None]] = BoundedDict(REMEMBERED_JOBS)
         self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch)
         self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch)
         self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch)
@@ -98,7 +94,7 @@ class MongoJobStore:
         return await self._inserted(job, [Status.CREATED, Status.STORED], lease_seconds)
 
     async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
-        fields = {**new_fields(job, history), "leaseUntil": seconds_from_now(lease_seconds)}
+        fields = {**new_fields(job, history), "leaseUntil": from_now(lease_seconds)}
         new = {"$mergeObjects": ["$$ROOT", fields]}
         # Only two requests with one idempotency key can write one job: nothing that has come of it is undone.
         stages = [{"$replaceWith": {"$cond": [{"$gt": ["$status", None]}, "$$ROOT", new]}}]
@@ -124,7 +120,7 @@ class MongoJobStore:
             fresh, still_there = await self.find_many(unknown), await self._still_there(known)
         for job in fresh.values():
             if job.status.is_final and _is_small(job):
-                self._remember(job)
+                self._ended[job.id] = job, None
         found = {**fresh, **still_there}
         return [found.get(job_id) for job_id in ids]
 
@@ -146,11 +142,6 @@ class MongoJobStore:
         for job_id in set(job_ids) - found.keys():
             self._ended.pop(job_id, None)
         return found
-
-    def _remember(self, job: Job) -> None:
-        while len(self._ended) >= REMEMBERED_JOBS:
-            del self._ended[next(iter(self._ended))]
-        self._ended[job.id] = job, None
 
     async def find_many(self, job_ids: Collection[str]) -> Mapping[str, Job]:
         if not job_ids:
@@ -193,29 +184,29 @@ class MongoJobStore:
         return [write.token in tokens for write in writes]
 
     async def renew(self, job_id: str, status: Status, lease_seconds: float) -> bool:
-        stages = [{"$set": {"leaseUntil": seconds_from_now(lease_seconds)}}]
+        stages = [{"$set": {"leaseUntil": from_now(lease_seconds)}}]
         result = await self.jobs.update_one({"_id": job_id, "status": status.value}, stages)
         return result.matched_count == 1
 
-    async def take_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
-        moved = {"leaseUntil": seconds_from_now(lease_seconds)}
+    async def claim_lapsed(self, statuses: Collection[Status], lease_seconds: float, limit: int) -> Sequence[Job]:
+        change = [{"$set": {"leaseUntil": from_now(lease_seconds)}}]
         in_these = {"status": {"$in": [status.value for status in statuses]}}
-        taken = await take_due(self.jobs, "leaseUntil", moved, limit, where=in_these)
-        return [job_of(document) for document in taken]
+        claimed = await claim_due(self.jobs, "leaseUntil", change, limit, where=in_these)
+        return [job_of(document) for document in claimed]
 
     async def request_cancel(self, job_id: str, again_seconds: float) -> Job | None:
-        stages = [{"$set": {"cancelDueAt": {"$ifNull": ["$cancelDueAt", seconds_from_now(again_seconds)]}}}]
+        stages = [{"$set": {"cancelDueAt": {"$ifNull": ["$cancelDueAt", from_now(again_seconds)]}}}]
         unfinished = {"_id": job_id, "status": {"$in": [status.value for status in UNFINISHED]}}
         document = await self.jobs.find_one_and_update(unfinished, stages, return_document=ReturnDocument.AFTER)
         return None if document is None else job_of(document)
 
-    async def take_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
-        moved = {"cancelDueAt": seconds_from_now(again_seconds)}
-        return [job_of(document) for document in await take_due(self.jobs, "cancelDueAt", moved, limit)]
+    async def claim_cancels(self, again_seconds: float, limit: int) -> Sequence[Job]:
+        change = [{"$set": {"cancelDueAt": from_now(again_seconds)}}]
+        return [job_of(document) for document in await claim_due(self.jobs, "cancelDueAt", change, limit)]
 
     async def delete(self, job_id: str, again_seconds: float) -> Job | None:
         is_final = {"$in": ["$status", [status.value for status in FINAL]]}
-        again = {"$ifNull": ["$cancelDueAt", seconds_from_now(again_seconds)]}
+        again = {"$ifNull": ["$cancelDueAt", from_now(again_seconds)]}
         stages: list[Document] = [
             {
                 "$set": {
@@ -237,31 +228,15 @@ class MongoJobStore:
         moment: datetime = hello["localTime"]
         return moment
 
-    async def take_task(self, name: str, every_seconds: float) -> bool:
-        token = new_id()
-        is_due = {"$lte": [{"$ifNull": ["$dueAt", "$$NOW"]}, "$$NOW"]}
-        stages = [
-            {
-                "$set": {
-                    "taker": {"$cond": [is_due, token, "$taker"]},
-                    "dueAt": {"$cond": [is_due, seconds_from_now(every_seconds), "$dueAt"]},
-                }
-            }
-        ]
-        try:
-            task = await self.tasks.find_one_and_update(
-                {"_id": name}, stages, upsert=True, return_document=ReturnDocument.AFTER
-            )
-        except DuplicateKeyError:  # another has just made it, and so has taken it
-            return False
-        return task is not None and task["taker"] == token
+    async def claim_task(self, name: str, every_seconds: float) -> bool:
+        return await claim_task(self.tasks, name, every_seconds)
 
 
 def _lease(target: Status, seconds: float) -> str | Document:
     """A job's lease in its new state: a final one has none, and one that is held waits for its batch."""
     if target.is_final:
         return "$$REMOVE"
-    return {"$cond": ["$held", "$$REMOVE", seconds_from_now(seconds)]}
+    return {"$cond": ["$held", "$$REMOVE", from_now(seconds)]}
 
 
 def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
@@ -285,7 +260,7 @@ def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
         **literals(fields),
         "createdAt": "$$NOW",
         "updatedAt": "$$NOW",
-        "expiresAt": seconds_from_now(job.retention.seconds),
+        "expiresAt": from_now(job.retention.seconds),
         "history": [{"status": literal(status.value), "at": "$$NOW"} for status in history],
     }
 

@@ -16,11 +16,11 @@ from services.front.domain.listing import Filters, Position
 
 _OWNER = [("tenant", ASCENDING), ("subject", ASCENDING)]
 _ORDER = [("createdAt", DESCENDING), ("_id", DESCENDING)]
-_ASKED = [("processor", ASCENDING), ("name", ASCENDING), ("batchId", ASCENDING)]
+_FILTERED = [("processor", ASCENDING), ("name", ASCENDING), ("batchId", ASCENDING)]
 INDEXES = [
     # Apart, because a job's status changes and none of the rest does.
-    IndexModel([*_OWNER, *_ORDER, *_ASKED], name="owned"),
-    IndexModel([*_OWNER, ("status", ASCENDING), *_ORDER, *_ASKED], name="ownedByStatus"),
+    IndexModel([*_OWNER, *_ORDER, *_FILTERED], name="owned"),
+    IndexModel([*_OWNER, ("status", ASCENDING), *_ORDER, *_FILTERED], name="ownedByStatus"),
 ]
 
 
@@ -51,7 +51,7 @@ def _query(owner: Owner, filters: Filters, after: Position | None) -> Document:
     if filters.created_before is not None:
         conditions.append({"createdAt": {"$lt": filters.created_before}})
     if after is not None:
-        # The first says where in the index the page begins, the second leaves out what came with its beginning.
+        # The first is where in the index the page begins, the second leaves out what came with its beginning.
         conditions.append({"createdAt": {"$lte": after.created_at}})
         conditions.append({"$or": [{"createdAt": {"$lt": after.created_at}}, {"_id": {"$lt": after.job_id}}]})
     return {"$and": conditions}

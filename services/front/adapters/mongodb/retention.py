@@ -1,4 +1,4 @@
-"""What follows the end of a job, in MongoDB: `retireAt` says when the tracker next has something to do for it.
+"""What follows the end of a job, in MongoDB: `retireAt` is when the tracker next has something to do for it.
 
 It is set by the write that makes a job final (`MongoJobStore.apply`), and moves on with each thing that is done; while
 one tracker works on it, it is that tracker's lease. So what a crash leaves undone is due again by itself, and no TTL
@@ -11,8 +11,9 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 
 from common.mongo.client import Client, Document, literal
-from common.mongo.due import take_due
-from services.front.adapters.mongodb.jobs import job_of, seconds_from_now
+from common.mongo.clock import from_now
+from common.mongo.due import claim_due
+from services.front.adapters.mongodb.jobs import job_of
 from services.front.domain.job import Job
 
 INDEXES = [
@@ -34,9 +35,9 @@ class MongoRetentionStore:
     async def create_indexes(self) -> None:
         await self.jobs.create_indexes(INDEXES)
 
-    async def take_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
-        moved = {"retireAt": seconds_from_now(lease_seconds)}
-        return [job_of(document) for document in await take_due(self.jobs, "retireAt", moved, limit)]
+    async def claim_retiring(self, lease_seconds: float, limit: int) -> Sequence[Job]:
+        change = [{"$set": {"retireAt": from_now(lease_seconds)}}]
+        return [job_of(document) for document in await claim_due(self.jobs, "retireAt", change, limit)]
 
     async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
         # `expiresAt` as it is now, and not as the tracker read it: a read of the last output may have moved it since.
@@ -62,7 +63,7 @@ class MongoRetentionStore:
     async def output_read(self, job_id: str, n: int, grace_seconds: float) -> None:
         read = {"$setUnion": [{"$ifNull": ["$readOutputs", []]}, [literal(n)]]}
         everything = {"$eq": [{"$size": "$readOutputs"}, {"$size": "$outputs"}]}
-        soon = seconds_from_now(grace_seconds)
+        soon = from_now(grace_seconds)
         await self.jobs.update_one(
             {
                 "_id": job_id,

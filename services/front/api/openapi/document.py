@@ -1,4 +1,4 @@
-"""What the OpenAPI page says beyond what the routes' types do."""
+"""What the OpenAPI page has beyond what FastAPI takes from the routes."""
 
 from typing import Any, get_args
 
@@ -94,7 +94,7 @@ def _complete(operation: dict[str, Any]) -> None:
 
 
 def _show(content: dict[str, Any]) -> None:
-    """Give what an answer holds its example."""
+    """Give what a response holds its example."""
     schema = content.get("application/json", {}).get("schema", {})
     (first, *_) = schema.get("anyOf", [schema])
     model = first.get("$ref", "").rpartition("/")[2]
@@ -139,7 +139,7 @@ _PREFER = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "`wait=N` holds the answer until the job is final, N seconds at most (60 at the most).",
+    "description": "`wait=N` delays the response until the job is final, for up to N seconds (maximum 60).",
     "schema": {"type": "string"},
     "example": "wait=10",
 }

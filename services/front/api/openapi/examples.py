@@ -98,7 +98,7 @@ BY_MODEL: dict[str, dict[str, Any]] = {
     "ProcessorList": {"items": [_CHECKSUM], "limits": _LIMITS},
     "Health": {"status": "ok"},
 }
-"""Of each model that an answer has, by its name."""
+"""Of each model that a response has, by its name."""
 
 EVENT = {"event": "status", "id": "4-0-3", "data": json.dumps(_STATUS)}
 """A server-sent event: its fields, as the page describes them."""

@@ -1,4 +1,4 @@
-"""Which answer leads to which request (OpenAPI 3.1, Link Object): of each operation, by the status of its answer."""
+"""Which answer leads to which request (OpenAPI 3.1, Link Object): of each operation, by the status of its response."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@ from services.front.domain.job import Job, Status
 from services.front.ports import JobStore, Runs
 from services.front.use_cases.advance import Advance
 
-BATCH = 100
+PAGE_SIZE = 100
 AT_ONCE = 16
 
 log = get_logger()
@@ -35,21 +35,21 @@ class Recover:
 
     async def _carry_on_unsubmitted(self) -> int:
         taken = 0
-        while jobs := await self._jobs.take_lapsed({Status.CREATED, Status.STORED}, self._lease_seconds, BATCH):
+        while jobs := await self._jobs.claim_lapsed({Status.CREATED, Status.STORED}, self._lease_seconds, PAGE_SIZE):
             taken += len(jobs)
             await asyncio.gather(*(self._one(job) for job in jobs))
         return taken
 
     async def _ask_about_submitted(self) -> int:
         asked = 0
-        while jobs := await self._jobs.take_lapsed({Status.SUBMITTED}, self._ask_seconds, BATCH):
+        while jobs := await self._jobs.claim_lapsed({Status.SUBMITTED}, self._ask_seconds, PAGE_SIZE):
             asked += len(jobs)
             await self._ask(jobs)
         return asked
 
     async def _repeat_cancels(self) -> int:
         repeated = 0
-        while jobs := await self._jobs.take_cancels(self._lease_seconds, BATCH):
+        while jobs := await self._jobs.claim_cancels(self._lease_seconds, PAGE_SIZE):
             repeated += len(jobs)
             await asyncio.gather(*(self._one(job) for job in jobs))
         return repeated

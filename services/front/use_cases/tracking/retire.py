@@ -5,10 +5,11 @@ import asyncio
 from common.errors import Conflict
 from common.ids import input_blob_id, output_blob_id
 from common.logging import get_logger
-from services.front.domain.job import Due, Job, Times, due
+from services.front.domain.disposal import Due, Times, due
+from services.front.domain.job import Job
 from services.front.ports import Blobs, InlineStore, JobStore, RetentionStore, Runs
 
-BATCH = 100
+PAGE_SIZE = 100
 AT_ONCE = 16
 
 log = get_logger()
@@ -47,7 +48,7 @@ class Retire:
         something, after what it did delete was written down.
         """
         taken = 0
-        while jobs := await self._retention.take_retiring(self._lease_seconds, BATCH):
+        while jobs := await self._retention.claim_retiring(self._lease_seconds, PAGE_SIZE):
             taken += len(jobs)
             now = await self._jobs.now()
             # Before the input's blob: who still carried the job on from here would write that blob again.

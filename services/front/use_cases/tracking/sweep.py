@@ -7,7 +7,8 @@ from datetime import timedelta
 from common.contracts.blob import BlobListItem
 from common.ids import blob_owner
 from common.logging import get_logger
-from services.front.domain.job import Status, is_garbage
+from services.front.domain.disposal import is_garbage
+from services.front.domain.job import Status
 from services.front.ports import Blobs, InlineStore, JobStore
 
 INLINE_BATCH = 500

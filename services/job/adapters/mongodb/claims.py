@@ -1,12 +1,14 @@
-"""Claims on the queue in MongoDB, coalesced: those that arrive while some are under way share one look, one write
-and one read.
+"""Claims on the queue in MongoDB, coalesced: those that arrive while some are under way share one round.
 
-Claims of one run each would otherwise all look at the same first run, and all but one would come back empty. Here
-the runs that are due are dealt out among the claims of a batch; only other processes still contend for them.
+Claims of one run each would otherwise all look at the same first run, and all but one would come back empty. A round:
 
-A look has two steps: the flows of least tag, whose runs are dealt by start-time fair queuing, and then the oldest
-runs of those flows. Both read what is newest rather than what a majority has, because the write that takes a run is
-what decides. The write done, the flows are told what was taken and what is left.
+1. Read the runs that these claims have already: a claim that is repeated gets the same runs again.
+2. Read the flows of least tag that may have a run to take, leaving out tenants that run as many as they may.
+3. Deal the slots of the claims to these flows by start-time fair queuing (`services.job.domain.fairness`).
+4. Read the oldest runs of those flows, one more than was dealt, and assign them to the claims in turn.
+5. Take them by one conditional write. Other processes may have taken some: the write decides, so steps 2 to 4 read
+   what is newest rather than what a majority has. Claims that got nothing go back to 2, up to `CLAIM_TRIES` times.
+6. Update the flows: what was taken, and when the next run of each is due.
 """
 
 import asyncio
@@ -24,8 +26,9 @@ from pymongo.read_concern import ReadConcern
 from common.coalescer import Coalescer
 from common.contracts.job import InputRef, RunState, RunSubmit
 from common.mongo.client import Document
+from common.mongo.clock import NOW, from_now
 from services.job.adapters.mongodb import pipelines
-from services.job.adapters.mongodb.flows import Left, MongoFlows, Seen, Write, leaving, serving
+from services.job.adapters.mongodb.flows import FlowSnapshot, MongoFlows, Remainder, Write, looking_later, serving
 from services.job.domain.fairness import Flow, charges, deal, flow_key
 from services.job.domain.tenants import Tenants
 from services.job.ports import Claimed
@@ -36,7 +39,7 @@ MOST_DEALT = 1_000
 MOST_FLOWS = 64
 CLAIMED = {
     **dict.fromkeys(("fence", "inputs", "processor", "params", "tenant", "claimId", "alone", "traceparent"), 1),
-    "deadlineMs": {"$subtract": ["$deadlineAt", pipelines.NOW]},
+    "deadlineMs": {"$subtract": ["$deadlineAt", NOW]},
 }
 
 inputs_json = TypeAdapter(list[InputRef])
@@ -52,7 +55,7 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A queued run; `due` says whether it may be taken."""
+    """A queued run, and whether it may be taken now."""
 
     id: str
     available_at: datetime
@@ -60,25 +63,25 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What claims that want the same have found: the eligible flows, and the runs dealt to each claim."""
+class _Group:
+    """Claims that want the same processors: the flows they may take from, the clock, and the runs assigned to each."""
 
     processors: frozenset[str]
-    seen: Sequence[Seen]
+    flows: Sequence[FlowSnapshot]
     clock: float
-    hands: Mapping[str, Sequence[str]]
+    assigned: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Looks:
-    """All of a batch, and of each flow that was dealt from, one run more than was dealt, if there is one."""
+class _Allocation:
+    """What a round assigns. Of each flow that was dealt from, `rows` has one run more, if there is one."""
 
-    alike: Sequence[_Look]
+    groups: Sequence[_Group]
     rows: Mapping[str, Sequence[_Row]]
 
 
 class MongoClaims:
-    """Takes runs for claims, each run for one."""
+    """Assigns queued runs to claims; each run goes to exactly one."""
 
     def __init__(self, runs: AsyncCollection[Document], flows: MongoFlows, tenants: Tenants) -> None:
         self._runs = runs
@@ -93,47 +96,46 @@ class MongoClaims:
         return await self._claims(_Claim(claim_id, frozenset(processors), limit, start_seconds))
 
     async def _claim_all(self, claims: Sequence[_Claim]) -> Sequence[Sequence[Claimed]]:
-        asking = {claim.claim_id: claim for claim in claims}  # a claim that is repeated at once is still one
-        held, looks = await asyncio.gather(self._held(list(asking)), self._look(list(asking.values())))
+        by_id = {claim.claim_id: claim for claim in claims}  # a claim that is repeated at once is still one
+        claimed, allocation = await asyncio.gather(self._claimed_by(list(by_id)), self._allocate(list(by_id.values())))
         for _ in range(CLAIM_TRIES):
-            if not any(look.seen for look in looks.alike):
+            if not any(group.flows for group in allocation.groups):
                 break
-            hands = {claim_id: ids for look in looks.alike for claim_id, ids in look.hands.items()}
-            held.update(
-                await self._take([(asking[each], ids) for each, ids in hands.items() if each not in held], looks)
-            )
-            empty_handed = [claim for claim_id, claim in asking.items() if claim_id not in held]
+            assigned = {claim_id: ids for group in allocation.groups for claim_id, ids in group.assigned.items()}
+            takes = [(by_id[claim_id], ids) for claim_id, ids in assigned.items() if claim_id not in claimed]
+            claimed.update(await self._take(takes, allocation))
+            empty_handed = [claim for claim_id, claim in by_id.items() if claim_id not in claimed]
             if not empty_handed:
                 break
-            looks = await self._look(empty_handed)
-        return [held.get(claim.claim_id, [])[: claim.limit] for claim in claims]
+            allocation = await self._allocate(empty_handed)
+        return [claimed.get(claim.claim_id, [])[: claim.limit] for claim in claims]
 
-    async def _look(self, claims: Sequence[_Claim]) -> _Looks:
-        """Deals the runs that are due to the claims in turn."""
+    async def _allocate(self, claims: Sequence[_Claim]) -> _Allocation:
+        """Steps 2 to 4."""
         alike: dict[frozenset[str], list[_Claim]] = defaultdict(list)
         for claim in claims:
             alike[claim.processors].append(claim)
-        await self._flows.all_told()
+        await self._flows.all_written()
         running = await self._running() if self._tenants.limit_running else {}
         full = [tenant for tenant, count in running.items() if self._tenants.room(tenant, count) == 0]
-        found = await asyncio.gather(*(self._eligible(wanted, full) for wanted in alike))
-        seen_tenants = {seen.flow.tenant for eligible, _ in found for seen in eligible}
-        room = {tenant: self._tenants.room(tenant, running.get(tenant, 0)) for tenant in seen_tenants}
+        found = await asyncio.gather(*(self._eligible(processors, full) for processors in alike))
+        tenants = {snapshot.flow.tenant for eligible, _ in found for snapshot in eligible}
+        room = {tenant: self._tenants.room(tenant, running.get(tenant, 0)) for tenant in tenants}
         dealt = [
-            deal([seen.flow for seen in eligible], clock, _slots(group), self._tenants, room)
+            deal([snapshot.flow for snapshot in eligible], clock, _slots(group), self._tenants, room)
             for group, (eligible, clock) in zip(alike.values(), found, strict=True)
         ]
         rows = await self._first_of(Counter(flow.key for flows in dealt for flow in flows))
         due = {key: (row.id for row in of_flow if row.due) for key, of_flow in rows.items()}
-        return _Looks(
+        return _Allocation(
             [
-                _Look(wanted, eligible, clock, _hands(group, flows, due))
-                for (wanted, group), (eligible, clock), flows in zip(alike.items(), found, dealt, strict=True)
+                _Group(processors, eligible, clock, _assign(group, flows, due))
+                for (processors, group), (eligible, clock), flows in zip(alike.items(), found, dealt, strict=True)
             ],
             rows,
         )
 
-    async def _eligible(self, processors: frozenset[str], full: Sequence[str]) -> tuple[list[Seen], float]:
+    async def _eligible(self, processors: frozenset[str], full: Sequence[str]) -> tuple[list[FlowSnapshot], float]:
         names = sorted(processors)
         return await asyncio.gather(self._flows.eligible(names, full, MOST_FLOWS), self._flows.clock(names))
 
@@ -157,65 +159,69 @@ class MongoClaims:
                 rows[found["flow"]].append(_Row(found["_id"], found["availableAt"], found["due"]))
         return rows
 
-    async def _take(self, takes: Sequence[tuple[_Claim, Sequence[str]]], looks: _Looks) -> dict[str, list[Claimed]]:
-        """Takes the runs that were dealt to claims; returns what each has won."""
+    async def _take(
+        self, takes: Sequence[tuple[_Claim, Sequence[str]]], allocation: _Allocation
+    ) -> dict[str, list[Claimed]]:
+        """Steps 5 and 6: takes the runs that were assigned to claims; returns what each has won."""
         if not takes:
-            await self._settle(looks, frozenset(), {})
+            await self._update_flows(allocation, frozenset(), {})
             return {}
-        flow_of = {row.id: key for key, rows in looks.rows.items() for row in rows}
+        flow_of = {row.id: key for key, rows in allocation.rows.items() for row in rows}
         tried = frozenset(run_id for _, ids in takes for run_id in ids)
         written = await self._runs.bulk_write([_take(claim, ids) for claim, ids in takes])
-        holds = self._held([claim.claim_id for claim, _ in takes])
+        reading = self._claimed_by([claim.claim_id for claim, _ in takes])
         if written.modified_count == len(tried):
-            held, _ = await asyncio.gather(holds, self._settle(looks, tried, Counter(flow_of[each] for each in tried)))
+            served = Counter(flow_of[run_id] for run_id in tried)
+            claimed, _ = await asyncio.gather(reading, self._update_flows(allocation, tried, served))
         else:
-            held = await holds
-            won = [flow_key(taken.run.processor, taken.run.tenant) for mine in held.values() for taken in mine]
-            await self._settle(looks, tried, Counter(won))
-        return held
+            claimed = await reading
+            won = [flow_key(each.run.processor, each.run.tenant) for runs in claimed.values() for each in runs]
+            await self._update_flows(allocation, tried, Counter(won))
+        return claimed
 
-    async def _settle(self, looks: _Looks, tried: frozenset[str], served: Mapping[str, int]) -> None:
-        """Tells the flows what was taken, and what is left in them once the runs that were tried have gone."""
-        left: dict[str, Left] = {}
+    async def _update_flows(self, allocation: _Allocation, tried: frozenset[str], served: Mapping[str, int]) -> None:
+        """Writes down what was taken of each flow, and what remains of it without the runs that were tried."""
+        remaining: dict[str, Remainder] = {}
         writes: list[Write] = []
-        owed = dict(served)
-        for look in looks.alike:
-            flows = [seen.flow for seen in look.seen]
-            mine = {flow.key: owed.pop(flow.key) for flow in flows if flow.key in owed}
-            writes += serving(sorted(look.processors), charges(flows, look.clock, mine, self._tenants), mine)
-            for seen in look.seen:
-                rows = [row for row in looks.rows.get(seen.flow.key, ()) if row.id not in tried]
-                if seen.flow.key in looks.rows and not any(row.due for row in rows):
-                    left[seen.flow.key] = Left(seen.version, rows[0].available_at if rows else None)
-        await self._flows.write([*writes, *leaving(left)])
+        uncharged = dict(served)
+        for group in allocation.groups:
+            flows = [snapshot.flow for snapshot in group.flows]
+            mine = {flow.key: uncharged.pop(flow.key) for flow in flows if flow.key in uncharged}
+            writes += serving(sorted(group.processors), charges(flows, group.clock, mine, self._tenants), mine)
+            for snapshot in group.flows:
+                key = snapshot.flow.key
+                rows = [row for row in allocation.rows.get(key, ()) if row.id not in tried]
+                if key in allocation.rows and not any(row.due for row in rows):
+                    remaining[key] = Remainder(snapshot.version, rows[0].available_at if rows else None)
+        await self._flows.write([*writes, *looking_later(remaining)])
 
-    async def _held(self, claim_ids: Sequence[str]) -> dict[str, list[Claimed]]:
-        """The runs that claims hold now, each claim's by how long they were due; claims without any are left out."""
-        held: dict[str, list[Claimed]] = {}
+    async def _claimed_by(self, claim_ids: Sequence[str]) -> dict[str, list[Claimed]]:
+        """The runs of each claim now, those first that were due first; claims without any are left out."""
+        claimed: dict[str, list[Claimed]] = {}
         query = {"claimId": {"$in": list(claim_ids)}, "state": RunState.RUNNING}
         async for found in self._runs.find(query, CLAIMED).sort([("availableAt", 1), ("_id", 1)]):
-            held.setdefault(found["claimId"], []).append(_claimed(found))
-        return held
+            claimed.setdefault(found["claimId"], []).append(_claimed(found))
+        return claimed
 
 
 def _slots(group: Sequence[_Claim]) -> int:
     return min(MOST_DEALT, sum(claim.limit for claim in group))
 
 
-def _hands(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Iterator[str]]) -> dict[str, list[str]]:
-    """Each claim's runs; claims without any are left out."""
+def _assign(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Iterator[str]]) -> dict[str, list[str]]:
+    """The runs for each claim, one after the other; claims without any are left out."""
     ids = (run_id for flow in flows if (run_id := next(due[flow.key], None)) is not None)
-    hands: dict[str, list[str]] = defaultdict(list)
-    for turn in range(max(claim.limit for claim in group)):
+    assigned: dict[str, list[str]] = defaultdict(list)
+    for n in range(max(claim.limit for claim in group)):
         for claim in group:
-            if turn < claim.limit and (run_id := next(ids, None)) is not None:
-                hands[claim.claim_id].append(run_id)
-    return hands
+            if n < claim.limit and (run_id := next(ids, None)) is not None:
+                assigned[claim.claim_id].append(run_id)
+    return assigned
 
 
 def _first(key: str, limit: int) -> list[Document]:
     # The sweep ends those that are past their deadline. Until it does, their flow lets others go first.
-    looked_at = {"$cond": [pipelines.IN_TIME, "$availableAt", pipelines.after(1)]}
+    looked_at = {"$cond": [pipelines.IN_TIME, "$availableAt", from_now(1)]}
     return [
         {"$match": {"state": RunState.QUEUED, "flow": key}},
         {"$sort": {"availableAt": 1, "_id": 1}},
@@ -238,6 +244,6 @@ def _claimed(found: Document) -> Claimed:
         tenant=found["tenant"],
         traceparent=found.get("traceparent"),
     )
-    left_ms = found["deadlineMs"]
-    deadline_seconds = None if left_ms is None else left_ms / 1000
+    deadline_ms = found["deadlineMs"]
+    deadline_seconds = None if deadline_ms is None else deadline_ms / 1000
     return Claimed(run, found["fence"], deadline_seconds, alone=found.get("alone", False))

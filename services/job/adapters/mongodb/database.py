@@ -55,7 +55,7 @@ OFFER_INDEXES = [IndexModel([("lastSeenAt", 1)], name="seen")]
 class JobDatabase:
     """The stores, over one client. Usable once `create_indexes` has come through, which needs MongoDB to be there.
 
-    `tenants` says what each of them gets of the queue.
+    `tenants` has the share of each in the queue.
     """
 
     def __init__(self, client: Client, name: str, tenants: Tenants | None = None) -> None:

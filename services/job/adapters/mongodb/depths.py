@@ -8,6 +8,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from common.contracts.job import RunState
 from common.mongo.client import Document
+from common.mongo.clock import NOW
 from services.job.adapters.mongodb import pipelines
 from services.job.adapters.mongodb.flows import AWAKE
 from services.job.ports import Depth
@@ -39,7 +40,7 @@ class MongoDepths:
                     {"$sort": {"state": 1, "flow": 1, "availableAt": 1}},
                     {"$group": {"_id": "$flow", "first": {"$first": "$availableAt"}}},
                     {"$group": {"_id": {"$first": {"$split": ["$_id", " "]}}, "first": {"$min": "$first"}}},
-                    {"$project": {"value": {"$max": [{"$subtract": [pipelines.NOW, "$first"]}, 0]}}},
+                    {"$project": {"value": {"$max": [{"$subtract": [NOW, "$first"]}, 0]}}},
                 ],
             ),
             self._by_processor(

@@ -1,7 +1,7 @@
-"""The flows of the queue: one document for each tenant and what its runs want, which says whether a claim finds any.
+"""The flows of the queue: one document for each tenant and what its runs want, a hint whether a claim finds any.
 
-A flow is a hint, and the runs are the truth: it is written without waiting for a majority and may be lost. `lookAt`
-says when there may be a run to take; without it there is none. Whatever puts a run into the queue writes the run
+The runs are the truth: a flow is written without waiting for a majority and may be lost. From `lookAt` on there may be
+a run to take; without it there is none. Whatever puts a run into the queue writes the run
 first, and then the flow. A claim that leaves nothing behind takes `lookAt` away, unless `version` has changed since
 it looked: so no run is overlooked. What a crash between both writes leaves behind, `repair` finds.
 
@@ -23,7 +23,7 @@ from common.coalescer import Coalescer
 from common.contracts.job import RunState
 from common.logging import get_logger
 from common.mongo.client import Document, changes
-from services.job.adapters.mongodb import pipelines
+from common.mongo.clock import is_due
 from services.job.domain.fairness import Charge, Flow, flow_key, parts_of
 
 log = get_logger()
@@ -31,7 +31,7 @@ log = get_logger()
 Write = UpdateOne | UpdateMany
 
 # Earlier than any moment of MongoDB's clock: look at once.
-NOW = datetime(1970, 1, 1, tzinfo=UTC)
+AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 AWAKE = {"lookAt": {"$exists": True}}
 MOST_COUNTED = 100_000
 
@@ -43,20 +43,20 @@ class Queued:
     processor: str
     tenant: str
     runs: int = 1
-    due: datetime = NOW
+    due: datetime = AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A flow as a claim saw it, and its version then."""
+class FlowSnapshot:
+    """A flow as a claim read it, and its version then."""
 
     flow: Flow
     version: int
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What a claim leaves behind in a flow: when the next run is due, or None when there is none."""
+class Remainder:
+    """What remains in a flow after a claim: when the next run is due, or None when there is none."""
 
     version: int
     next_due: datetime | None
@@ -74,22 +74,22 @@ def serving(processors: Sequence[str], charges: Mapping[str, Charge], served: Ma
     for key, runs in served.items():
         processor, tenant = parts_of(key)
         clock = charges[tenant].clock
-        writes.append(UpdateOne({"_id": key}, {"$inc": {"queued": -runs}, "$max": {"turn": clock}}))
+        writes.append(UpdateOne({"_id": key}, {"$inc": {"queued": -runs}, "$max": {"lastStart": clock}}))
         clocks[processor] = max(clock, clocks.get(processor, 0.0))
     return writes + [
         UpdateOne({"_id": name}, {"$max": {"clock": clock}}, upsert=True) for name, clock in clocks.items()
     ]
 
 
-def leaving(left: Mapping[str, Left]) -> list[Write]:
-    """Writes down when the flows should be looked at again, unless something was put into them meanwhile."""
+def looking_later(remaining: Mapping[str, Remainder]) -> list[Write]:
+    """Writes down when to look at the flows again, unless something was put into them meanwhile."""
     writes: list[Write] = []
-    for key, leaves in left.items():
-        if leaves.next_due is None:
+    for key, remainder in remaining.items():
+        if remainder.next_due is None:
             changes = {"$unset": {"lookAt": ""}, "$set": {"queued": 0}, "$currentDate": {"idleSince": True}}
         else:
-            changes = {"$set": {"lookAt": leaves.next_due}}
-        writes.append(UpdateOne({"_id": key, "version": leaves.version}, changes))
+            changes = {"$set": {"lookAt": remainder.next_due}}
+        writes.append(UpdateOne({"_id": key, "version": remainder.version}, changes))
     return writes
 
 
@@ -100,26 +100,26 @@ class MongoFlows:
         self._flows = flows
         self._runs = runs
         self._repaired = ""
-        self._unsaid: list[Queued] = []
-        self._gathering: asyncio.Future[None] | None = None
-        self._telling: asyncio.Future[None] | None = None
-        self._teller: asyncio.Task[None] | None = None
+        self._unwritten: list[Queued] = []
+        self._next_write: asyncio.Future[None] | None = None
+        self._write_under_way: asyncio.Future[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
         self.estimate: Coalescer[str, int] = Coalescer(self._estimates)
 
     def put(self, queued: Queued) -> None:
-        """Tells the flow of runs that have been written, soon; nobody who queues a run waits for it.
+        """Updates the flow of runs that have been written, soon; nobody who queues a run waits for it.
 
-        When it can't be told, the sweep will find the runs.
+        When it can't be written, the sweep will find the runs.
         """
-        if self._gathering is None:
-            self._gathering = asyncio.get_running_loop().create_future()
-        self._unsaid.append(queued)
-        if self._teller is None:
-            self._teller = asyncio.create_task(self._tell())
+        if self._next_write is None:
+            self._next_write = asyncio.get_running_loop().create_future()
+        self._unwritten.append(queued)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_queued())
 
-    async def all_told(self) -> None:
-        """Waits until flows have been told of all that was put until now."""
-        newest = self._gathering or self._telling
+    async def all_written(self) -> None:
+        """Waits until all that was put so far is written."""
+        newest = self._next_write or self._write_under_way
         if newest is not None:
             await asyncio.shield(newest)
 
@@ -133,20 +133,19 @@ class MongoFlows:
         async for change in changes(watched, [{"$match": {"$or": put}}, {"$project": {"documentKey": 1}}]):
             yield parts_of(change["documentKey"]["_id"])[0]
 
-    async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[Seen]:
+    async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[FlowSnapshot]:
         """The flows where there may be a run to take, those of least tag, but for tenants that may start none."""
         query = {
             "processor": {"$in": list(processors)},
-            **AWAKE,
-            **pipelines.due("lookAt"),
+            **is_due("lookAt"),
             **({"tenant": {"$nin": list(without)}} if without else {}),
         }
-        return [_seen(found) async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
+        return [_snapshot(found) async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
 
     async def awake(self, processor: str, limit: int) -> list[Flow]:
         """Those with runs that want just this, those of least tag."""
         query = {"processor": processor, **AWAKE}
-        return [_seen(found).flow async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
+        return [_snapshot(found).flow async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
 
     async def clock(self, processors: Sequence[str]) -> float:
         """The greatest start tag that was served to any of these."""
@@ -154,7 +153,7 @@ class MongoFlows:
         return max([found["clock"] async for found in clocks], default=0.0)
 
     async def write(self, writes: Sequence[Write]) -> None:
-        """What `serving` and `leaving` say."""
+        """Carries out `serving` and `looking_later`."""
         if writes:
             await self._flows.bulk_write(writes)
 
@@ -164,7 +163,7 @@ class MongoFlows:
         return sum(await asyncio.gather(*[self._recount(flow["_id"], flow["queued"]) async for flow in flows]))
 
     async def repair(self, limit: int) -> int:
-        """Wakes flows that have runs and don't say so; returns how many it woke.
+        """Wakes flows that have runs but no `lookAt`. Returns how many it woke.
 
         One pass looks at `limit` flows, and the next one goes on from there. A run that is being queued meanwhile may
         be counted twice; a flow that runs empty is exact again.
@@ -195,21 +194,21 @@ class MongoFlows:
             queued[flow["tenant"]] += max(0, flow["queued"])
         return [queued[tenant] for tenant in tenants]
 
-    async def _tell(self) -> None:
+    async def _write_queued(self) -> None:
         try:
-            while self._unsaid:
-                batch, self._unsaid = self._unsaid, []
-                told = self._telling = self._gathering
-                self._gathering = None
+            while self._unwritten:
+                batch, self._unwritten = self._unwritten, []
+                written = self._write_under_way = self._next_write
+                self._next_write = None
                 try:
                     await self._queued(batch)
                 except PyMongoError as error:
-                    log.warning("flows.untold", error=type(error).__name__, runs=len(batch))
+                    log.warning("flows.not_written", error=type(error).__name__, runs=len(batch))
                 finally:
-                    if told is not None:
-                        told.set_result(None)
+                    if written is not None:
+                        written.set_result(None)
         finally:
-            self._teller = self._telling = None
+            self._writer = self._write_under_way = None
 
     async def _queued(self, batch: Sequence[Queued]) -> None:
         together: dict[str, Queued] = {}
@@ -230,6 +229,6 @@ def _put(key: str, more: Queued) -> UpdateOne:
     return UpdateOne({"_id": key}, changes, upsert=True)
 
 
-def _seen(found: Document) -> Seen:
-    flow = Flow(found["processor"], found["tenant"], found["tag"], found["queued"], found.get("turn", -1.0))
-    return Seen(flow, found["version"])
+def _snapshot(found: Document) -> FlowSnapshot:
+    flow = Flow(found["processor"], found["tenant"], found["tag"], found["queued"], found.get("lastStart", -1.0))
+    return FlowSnapshot(flow, found["version"])

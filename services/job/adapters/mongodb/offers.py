@@ -12,8 +12,8 @@ from pymongo import DeleteMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from common.mongo.client import Document, literal
+from common.mongo.clock import NOW, ago
 from gristmill.wire.processors import OfferedProcessor, OfferedVersion, ProcessorOffer
-from services.job.adapters.mongodb.pipelines import NOW
 
 
 class MongoOfferStore:
@@ -23,7 +23,7 @@ class MongoOfferStore:
         self._offers = offers
 
     async def offer(self, offers: Sequence[ProcessorOffer], kept_seconds: float) -> None:
-        said = [
+        upserts = [
             UpdateOne(
                 {"_id": f"{offer.name}@{offer.version}"},
                 [{"$set": {"lastSeenAt": NOW, "descriptor": literal(offer.to_wire().decode())}}],
@@ -31,12 +31,12 @@ class MongoOfferStore:
             )
             for offer in offers
         ]
-        too_old = {"$expr": {"$lt": ["$lastSeenAt", _before(kept_seconds)]}}
-        await self._offers.bulk_write([*said, DeleteMany(too_old)], ordered=False)
+        too_old = {"$expr": {"$lt": ["$lastSeenAt", ago(kept_seconds)]}}
+        await self._offers.bulk_write([*upserts, DeleteMany(too_old)], ordered=False)
 
     async def offered(self, live_seconds: float, kept_seconds: float) -> list[OfferedProcessor]:
-        kept = {"$expr": {"$gte": ["$lastSeenAt", _before(kept_seconds)]}}
-        fields = {"descriptor": 1, "lastSeenAt": 1, "live": {"$gte": ["$lastSeenAt", _before(live_seconds)]}}
+        kept = {"$expr": {"$gte": ["$lastSeenAt", ago(kept_seconds)]}}
+        fields = {"descriptor": 1, "lastSeenAt": 1, "live": {"$gte": ["$lastSeenAt", ago(live_seconds)]}}
         versions: dict[str, dict[str, OfferedVersion]] = defaultdict(dict)
         # Those seen last come last, and stand for their version.
         async for found in self._offers.find(kept, fields).sort("lastSeenAt"):
@@ -64,7 +64,3 @@ def _processor(name: str, versions: Sequence[OfferedVersion]) -> OfferedProcesso
 
 def _rank(version: OfferedVersion) -> list[int]:
     return [int(part) for part in version.version.split(".")]
-
-
-def _before(seconds: float) -> Document:
-    return {"$subtract": [NOW, round(seconds * 1000)]}

@@ -15,17 +15,17 @@ from bson.raw_bson import RawBSONDocument
 from common.contracts.job import RunState
 from common.errors import Invalid
 from common.mongo.client import Document, literal
+from common.mongo.clock import NOW, from_now
 from services.job.domain.rules import DEADLINE, POISON, TOMBSTONE_SECONDS, RetryPolicy
 from services.job.ports import Handover
 
 Pipeline = list[Document]
 
-NOW = "$$NOW"
 REMOVE = "$$REMOVE"
 # With any claim's id, so that MongoDB sees that the index of claims holds all that this asks for.
 RUNNING = {"claimId": {"$gt": ""}, "state": RunState.RUNNING}
-# What a run has only while a claim holds it: an attempt that is over leaves nothing of it.
-HELD = ["claimId", "leaseUntil", "started", "phase", "progress"]
+# The fields of an attempt under way: one that is over leaves nothing of them.
+ATTEMPT = ["claimId", "leaseUntil", "started", "phase", "progress"]
 
 # The process that ended a run reports it at once; only after this long does it fall to whichever looks first.
 REPORT_GRACE_SECONDS = 5
@@ -41,24 +41,15 @@ def encoded(fields: Document) -> RawBSONDocument:
         raise Invalid("The body holds a number or a text that can't be stored.") from error
 
 
-def after(seconds: float) -> Document:
-    return {"$add": [NOW, round(seconds * 1000)]}
-
-
-def due(field: str) -> Document:
-    """A filter: the moment in this field has come."""
-    return {"$expr": {"$lte": [f"${field}", NOW]}}
-
-
 def submit(fields: Document, handover: Handover | None, deadline_seconds: float | None = None) -> Pipeline:
     """Makes the whole document; `fields` are all but what the server's clock gives."""
     fields = {**fields, "state": RunState.QUEUED, "fence": 0, "attempt": 0}
     times: Document = {"queuedAt": NOW, "availableAt": NOW}
     if handover is not None:
         fields |= {"state": RunState.RUNNING, "fence": 1, "claimId": handover.claim_id, "started": False}
-        times["leaseUntil"] = after(handover.start_seconds)
+        times["leaseUntil"] = from_now(handover.start_seconds)
     if deadline_seconds is not None:
-        times["deadlineAt"] = after(deadline_seconds)
+        times["deadlineAt"] = from_now(deadline_seconds)
     return [{"$replaceWith": {"$mergeObjects": [literal(encoded(fields)), times]}}]
 
 
@@ -70,7 +61,7 @@ def claim(claim_id: str, start_seconds: float) -> Pipeline:
                 "fence": {"$add": ["$fence", 1]},
                 "claimId": literal(claim_id),
                 "started": False,
-                "leaseUntil": after(start_seconds),
+                "leaseUntil": from_now(start_seconds),
             }
         }
     ]
@@ -81,7 +72,7 @@ def heartbeat(lease_seconds: float, *, started: bool, phase: str | None, progres
     fields: Document = {
         "started": {"$or": ["$started", started]},
         "attempt": {"$cond": [begins, {"$add": ["$attempt", 1]}, "$attempt"]},
-        "leaseUntil": after(lease_seconds),
+        "leaseUntil": from_now(lease_seconds),
         "startedAt": {"$cond": [begins, NOW, "$startedAt"]},
     }
     if phase is not None:
@@ -97,10 +88,10 @@ def complete(outputs: Sequence[Document], token: str) -> Pipeline:
         "attempt": _ATTEMPTS,
         "outputs": literal(encoded({"outputs": outputs})["outputs"]),
         "endedAt": NOW,
-        "reportDueAt": after(REPORT_GRACE_SECONDS),
+        "reportDueAt": from_now(REPORT_GRACE_SECONDS),
         "token": token,
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "deadlineAt"]}]
+    return [{"$set": fields}, {"$unset": [*ATTEMPT, "deadlineAt"]}]
 
 
 def fail(error: Document, retry: RetryPolicy | None, token: str) -> Pipeline:
@@ -111,7 +102,7 @@ def fail(error: Document, retry: RetryPolicy | None, token: str) -> Pipeline:
         "token": token,
         **_ends_unless(again, error, REPORT_GRACE_SECONDS),
     }
-    return [{"$set": fields}, {"$unset": HELD}]
+    return [{"$set": fields}, {"$unset": ATTEMPT}]
 
 
 def release(token: str) -> Pipeline:
@@ -121,31 +112,30 @@ def release(token: str) -> Pipeline:
         "attempt": {"$cond": ["$started", {"$subtract": ["$attempt", 1]}, "$attempt"]},
         "token": token,
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "startedAt"]}]
+    return [{"$set": fields}, {"$unset": [*ATTEMPT, "startedAt"]}]
 
 
-def sweep(retry: RetryPolicy, token: str) -> Pipeline:
-    """Takes a run from a processor that has said nothing for a lease. It keeps its place in line: it has rested."""
+def take_back(retry: RetryPolicy) -> Pipeline:
+    """Takes a run back whose lease has lapsed. It keeps its place in line: it has rested."""
     lapses = {"$add": [{"$ifNull": ["$lapses", 0]}, 1]}
     again = {"$or": [{"$not": "$started"}, {"$lt": [lapses, retry.max_attempts]}]}
     fields = {
         "fence": {"$add": ["$fence", 1]},
         "lapses": {"$cond": ["$started", lapses, "$lapses"]},
         "alone": {"$cond": ["$started", {"$eq": [lapses, retry.max_attempts - 1]}, "$alone"]},
-        "token": token,
         **_ends_unless(again, POISON.model_dump(), 0),
     }
-    return [{"$set": fields}, {"$unset": HELD}]
+    return [{"$set": fields}, {"$unset": ATTEMPT}]
 
 
 def pass_deadline() -> Pipeline:
     """Ends a run, queued or running, whose deadline has passed."""
     fields = {"fence": {"$add": ["$fence", 1]}, **_ends_unless(False, DEADLINE.model_dump(), 0)}
-    return [{"$set": fields}, {"$unset": HELD}]
+    return [{"$set": fields}, {"$unset": ATTEMPT}]
 
 
 def cancel() -> Pipeline:
-    """Ends a run that hasn't ended; of one that isn't there it makes a tombstone, of which front isn't told."""
+    """Ends a run that hasn't ended; of one that isn't there it makes a tombstone, which isn't reported."""
     unknown = {"$eq": [{"$type": "$state"}, "missing"]}
     fields = {
         "state": RunState.CANCELLED,
@@ -153,38 +143,32 @@ def cancel() -> Pipeline:
         "attempt": {"$ifNull": ["$attempt", 0]},
         "endedAt": NOW,
         "reportDueAt": {"$cond": [unknown, REMOVE, NOW]},
-        "forgetAt": {"$cond": [unknown, after(TOMBSTONE_SECONDS), REMOVE]},
+        "forgetAt": {"$cond": [unknown, from_now(TOMBSTONE_SECONDS), REMOVE]},
     }
-    return [{"$set": fields}, {"$unset": [*HELD, "deadlineAt"]}]
+    return [{"$set": fields}, {"$unset": [*ATTEMPT, "deadlineAt"]}]
 
 
 def delete() -> Pipeline:
     """Leaves of a run that it was there, and how it ended."""
     kept = {name: f"${name}" for name in ("_id", "state", "fence", "attempt")}
-    return [{"$replaceWith": {**kept, "deleted": True, "forgetAt": after(TOMBSTONE_SECONDS)}}]
+    return [{"$replaceWith": {**kept, "deleted": True, "forgetAt": from_now(TOMBSTONE_SECONDS)}}]
 
 
-def take_report(token: str) -> Pipeline:
+def claim_report() -> Pipeline:
+    """Puts a report off, for longer each time, up to 30 s."""
     reports = {"$ifNull": ["$reports", 0]}
     pause = {"$min": [{"$multiply": [REPORT_AGAIN_SECONDS, {"$pow": [2, reports]}]}, REPORT_AGAIN_AT_MOST_SECONDS]}
-    return [
-        {
-            "$set": {
-                "reportDueAt": {"$add": [NOW, {"$multiply": [pause, 1000]}]},
-                "reports": {"$add": [reports, 1]},
-                "reportToken": token,
-            }
-        }
-    ]
+    due_at = {"$add": [NOW, {"$multiply": [pause, 1000]}]}
+    return [{"$set": {"reportDueAt": due_at, "reports": {"$add": [reports, 1]}}}]
 
 
 # Whether the deadline, if there is one, has not passed.
-IN_TIME: Document = {"$gt": [{"$ifNull": ["$deadlineAt", after(1)]}, NOW]}
+IN_TIME: Document = {"$gt": [{"$ifNull": ["$deadlineAt", from_now(1)]}, NOW]}
 
 # Whether a queued run may be taken now.
 TAKEABLE: Document = {"$and": [{"$lte": ["$availableAt", NOW]}, IN_TIME]}
 
-# A run that ends without ever having said `started` was tried all the same.
+# A run that ends without a heartbeat that started it was tried all the same.
 _ATTEMPTS: Document = {"$cond": ["$started", "$attempt", {"$add": ["$attempt", 1]}]}
 
 
@@ -202,5 +186,5 @@ def _ends_unless(again: object, error: Document, report_seconds: float) -> Docum
         "startedAt": {"$cond": [again, REMOVE, "$startedAt"]},
         "endedAt": {"$cond": [again, REMOVE, NOW]},
         "deadlineAt": {"$cond": [again, "$deadlineAt", REMOVE]},
-        "reportDueAt": {"$cond": [again, REMOVE, after(report_seconds)]},
+        "reportDueAt": {"$cond": [again, REMOVE, from_now(report_seconds)]},
     }

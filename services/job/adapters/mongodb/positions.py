@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from pymongo.asynchronous.collection import AsyncCollection
 
+from common.bounded import BoundedDict
 from common.coalescer import Coalescer
 from common.contracts.job import RunState
 from common.mongo.client import Document
@@ -32,7 +33,7 @@ class _Recent(Generic[Value]):
     def __init__(self, load: Callable[[str], Awaitable[Value]], now: Callable[[], float]) -> None:
         self._load = load
         self._now = now
-        self._known: dict[str, tuple[float, Value]] = {}
+        self._known: BoundedDict[str, tuple[float, Value]] = BoundedDict(MOST_REMEMBERED)
         self._loads: Coalescer[str, Value] = Coalescer(self._load_all, max_batch=MOST_LOADED)
 
     def has(self, key: str) -> bool:
@@ -46,11 +47,7 @@ class _Recent(Generic[Value]):
         loaded = dict(zip(missing, await asyncio.gather(*map(self._load, missing)), strict=True))
         values = [loaded[key] if key in loaded else self._known[key][1] for key in keys]
         for key, value in loaded.items():
-            # What is loaded goes last, so that the first is the oldest.
-            self._known.pop(key, None)
             self._known[key] = self._now(), value
-        while len(self._known) > MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
         return values
 
 
@@ -108,6 +105,6 @@ class MongoPositions:
         return {run_id: n for n, run_id in enumerate(ids)}
 
     async def _load_processor(self, processor: str) -> _Processor:
-        await self._flows.all_told()
+        await self._flows.all_written()
         flows, clock = await asyncio.gather(self._flows.awake(processor, MOST_AHEAD), self._flows.clock([processor]))
         return _Processor({flow.key: flow for flow in flows}, clock)

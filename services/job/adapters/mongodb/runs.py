@@ -2,7 +2,7 @@
 
 Writes that arrive together go out together: submits as pipeline upserts, and whatever a fence guards as
 conditional updates, each in one `bulk_write` under majority. A bulk write returns totals, not winners. When
-every update matched, all of them won. Else one majority read says who did: the writes that end a lease leave
+every update matched, all of them won. Else one majority read shows which did: the writes that end a lease leave
 a token of their own, of which one alone can match for any fence; a heartbeat won if its fence still holds.
 
 The inputs and parameters are kept as the JSON text they came as: the queue never looks into them, and no key,
@@ -23,6 +23,8 @@ from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunS
 from common.errors import Conflict, Invalid, StaleFence, Unavailable
 from common.ids import new_id
 from common.mongo.client import Document
+from common.mongo.clock import is_due
+from common.mongo.due import claim_due
 from services.job.adapters.mongodb import pipelines
 from services.job.adapters.mongodb.claims import MongoClaims, inputs_json
 from services.job.adapters.mongodb.flows import MongoFlows, Queued
@@ -37,7 +39,7 @@ DUPLICATE_KEY = 11000
 CANCEL_TRIES = 4
 SWEPT_AT_ONCE = 1_000
 REPAIRED_AT_ONCE = 5_000
-CHANGED = {"state": 1, "fence": 1, "token": 1, "processor": 1, "tenant": 1, "availableAt": 1}
+CHANGED = ["state", "fence", "token", "processor", "tenant", "availableAt"]
 STATUS = ["flow", "state", "fence", "attempt", "processor", "started", "phase", "progress", "outputs", "error"]
 STATUS += ["queuedAt", "startedAt", "endedAt"]
 
@@ -52,7 +54,7 @@ class _Change:
 
 
 class MongoRunStore:
-    """A `RunStore` and its `QueueHints` over a collection of runs, and one of flows, which say where to look."""
+    """A `RunStore` and its `QueueHints` over a collection of runs, and one of flows, which are hints where to look."""
 
     def __init__(self, runs: AsyncCollection[Document], flows: AsyncCollection[Document], tenants: Tenants) -> None:
         self._runs = runs
@@ -78,11 +80,11 @@ class MongoRunStore:
         return Submitted(RunState(found["state"]), created=False)
 
     async def queued_estimate(self, tenant: str) -> int:
-        await self._flows.all_told()
+        await self._flows.all_written()
         return await self._flows.estimate(tenant)
 
     async def queued_count(self, tenant: str) -> int:
-        await self._flows.all_told()
+        await self._flows.all_written()
         return await self._flows.count(tenant)
 
     async def claim(
@@ -131,18 +133,16 @@ class MongoRunStore:
         self._went_back([found])
 
     async def sweep(self, retry: RetryPolicy) -> int:
-        late = {"deadlineAt": {"$exists": True}, "state": {"$in": list(OPEN)}, **pipelines.due("deadlineAt")}
+        late = {"state": {"$in": list(OPEN)}, **is_due("deadlineAt")}
         ended = await self._runs.update_many(late, pipelines.pass_deadline())
-        lapsed = {"state": RunState.RUNNING, **pipelines.due("leaseUntil")}
-        swept, ids = ended.modified_count, None
-        while ids is None or len(ids) == SWEPT_AT_ONCE:
-            ids = [found["_id"] async for found in self._runs.find(lapsed, {"_id": 1}).limit(SWEPT_AT_ONCE)]
-            if ids:
-                token, mine = new_id(), {"_id": {"$in": ids}}
-                taken = await self._runs.update_many({**mine, **lapsed}, pipelines.sweep(retry, token))
-                swept += taken.modified_count
-                self._went_back(await self._runs.find({**mine, "token": token}, CHANGED).to_list())
-        await self._flows.all_told()
+        swept = ended.modified_count
+        running, take_back = {"state": RunState.RUNNING}, pipelines.take_back(retry)
+        while lapsed := await claim_due(
+            self._runs, "leaseUntil", take_back, SWEPT_AT_ONCE, where=running, fields=CHANGED
+        ):
+            swept += len(lapsed)
+            self._went_back(lapsed)
+        await self._flows.all_written()
         await self._flows.repair(REPAIRED_AT_ONCE)
         return swept
 
@@ -159,18 +159,12 @@ class MongoRunStore:
         positions = await self._positions.of(queued)
         return [_status(run, live, positions.get(run["_id"])) for run in found]
 
-    async def take_reports(self, limit: int) -> list[RunStatus]:
-        due = {"reportDueAt": {"$exists": True}, **pipelines.due("reportDueAt")}
-        ids = [found["_id"] async for found in self._runs.find(due, {"_id": 1}).sort("reportDueAt").limit(limit)]
-        if not ids:
-            return []
-        token = new_id()
-        await self._runs.update_many({"_id": {"$in": ids}, **due}, pipelines.take_report(token))
-        mine = self._runs.find({"_id": {"$in": ids}, "reportToken": token}, STATUS)
-        return [_status(found) async for found in mine]
+    async def claim_reports(self, limit: int) -> list[RunStatus]:
+        due = await claim_due(self._runs, "reportDueAt", pipelines.claim_report(), limit, fields=STATUS)
+        return [_status(found) for found in due]
 
     async def settle(self, ids: Sequence[str]) -> None:
-        fields = {"reportDueAt": "", "reports": "", "reportToken": ""}
+        fields = {"reportDueAt": "", "reports": "", "reportDueAtToken": ""}
         await self._runs.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
 
     async def queued(self) -> AsyncIterator[str | None]:
@@ -179,7 +173,7 @@ class MongoRunStore:
             yield processor
 
     def _went_back(self, runs: Sequence[Document]) -> None:
-        """Tells the flows of those that are queued again; some may have ended instead."""
+        """Updates the flows of those that are queued again; some may have ended instead."""
         for run in runs:
             if run["state"] == RunState.QUEUED:
                 self._flows.put(Queued(run["processor"], run["tenant"], due=run["availableAt"]))

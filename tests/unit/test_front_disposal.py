@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.ids import new_id
-from services.front.domain.job import Due, Job, Owner, Status, Times, due
+from services.front.domain.disposal import Due, Times, due
+from services.front.domain.job import Job, Owner, Status
 
 ENDED = datetime(2026, 1, 1, tzinfo=UTC)
 TIMES = Times(record=9_000, rest=15, hidden=600)
