@@ -1,9 +1,12 @@
 # Settings pass by the environment or on the command line: `make up FRONT_PORT=9000 PROCESSORS=2`.
 PYTHON ?= python3
 BIN := .venv/bin
+VERSION ?= 0.2.0
+REGISTRY ?= gristmill
+IMAGES := front tracker blob job processor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up token smoke backup restore test faults soak check lint lint-openapi types imports licences manifests sbom audit secrets images format openapi bench bench-scale lock clean
+.PHONY: help setup up token smoke backup restore test test-long faults soak check lint lint-openapi types imports licences manifests sbom audit secrets images push format openapi bench bench-scale lock clean
 
 help: ## Print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,18 +31,23 @@ backup: setup ## Copy the data of `make up`, running or not, to the new folder T
 restore: setup ## Put the backup FROM= where GRISTMILL_DATA= says, which has to be empty
 	@exec $(BIN)/python -m deploy.local restore "$(or $(FROM),$(error Name the backup: make restore FROM=folder))"
 
-# Each process has a mongod of its own; much of a test is waiting, so two are nearly twice as fast.
-test: setup ## Run all tests, with a real mongod
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# Each worker has a mongod of its own. Much of a test is waiting, so there are more workers than cores. Those that share a
+# running Gristmill share a worker; what takes longest begins first.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-# `-m ""` takes the slow ones too, which `make test` leaves out.
+test: setup ## Run the tests, with a real mongod and S3 store: each promise, in minutes
+	@$(PYTEST)
+
+test-long: setup ## Run the tests that take long, and prove rarely more: each fault, each store, more examples
+	@$(PYTEST) -m long
+
 faults: setup ## Make every fault of tests/faults/README.md happen, also those that take minutes
 	@$(BIN)/python -m pytest tests/faults -m "" -n 2 --dist loadfile
 
 soak: setup ## Kill, stop and cut off processes for MINUTES= by SEED=, and prove that nothing is lost
 	@exec $(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-check: lint lint-openapi types imports licences manifests test ## All that has to pass: lint, types, import contracts, licences, manifests, tests
+check: lint lint-openapi types imports licences manifests test test-long ## All that has to pass: lint, types, import contracts, licences, manifests, tests
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -71,11 +79,17 @@ manifests: setup ## Check Dockerfile, docker-compose.yml and every combination o
 secrets: setup ## Make the keys and passwords of a Gristmill in containers: .env and .data/deploy
 	@$(BIN)/python -m deploy.credentials
 
-images: ## Build the images of all processes with Docker, as VERSION= (else 0.2.0)
-	@for target in front tracker blob job processor; do \
-		docker build -f deploy/docker/Dockerfile --target $$target -t gristmill/$$target:$(or $(VERSION),0.2.0) \
-			--build-arg VERSION=$(or $(VERSION),0.2.0) --build-arg REVISION=$$(git rev-parse HEAD) \
+images: ## Build the images of all processes with Docker, as VERSION= (else 0.2.0) below REGISTRY= (else gristmill)
+	@for target in $(IMAGES); do \
+		docker build -f deploy/docker/Dockerfile --target $$target -t $(REGISTRY)/$$target:$(VERSION) \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 			--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) . || exit 1; \
+	done
+
+push: ## Push the images of `make images`, and print the name of each with its digest, for deployments
+	@for target in $(IMAGES); do \
+		docker push -q $(REGISTRY)/$$target:$(VERSION) >/dev/null || exit 1; \
+		docker inspect --format '{{index .RepoDigests 0}}' $(REGISTRY)/$$target:$(VERSION) || exit 1; \
 	done
 
 format: setup ## Format the code

@@ -31,6 +31,11 @@ SETTINGS: list[type[BaseSettings]] = [
     ProcessorSettings,
 ]
 API = "$API"
+MOST_BYTES = 6 * 1024
+
+
+def shell_of(name: str) -> list[str]:
+    return code_blocks(page(name), "sh")
 
 
 def variables(kind: type[BaseSettings]) -> dict[str, Any]:
@@ -62,7 +67,11 @@ def test_every_file_that_is_named_exists(document: Path) -> None:
 
 
 def test_the_settings_of_make_up_are_listed_with_their_defaults() -> None:
-    listed = {row[0]: row[1].strip("`") for row in rows(section(README, "## Settings")) if row[0].isupper()}
+    listed = {
+        row[0]: row[1].strip("`")
+        for row in rows(section(page("docs/guide/settings.md"), "## Of `make up`"))
+        if row[0].isupper()
+    }
     shown = {None: "none", True: "1", False: "0", PydanticUndefined: "needed"}
     listed_with_prefix = {name: default for name, default in listed.items() if not name.endswith("_")}
     assert listed_with_prefix == {
@@ -84,7 +93,18 @@ def test_there_are_five_examples() -> None:
     assert len(curls()) == block.count("curl ")
 
 
-@pytest.mark.parametrize("block", code_blocks(README, "sh"), ids=range(len(code_blocks(README, "sh"))))
+def test_it_is_short_and_has_a_picture() -> None:
+    assert len(README.encode()) <= MOST_BYTES
+    (picture,) = re.findall(r"^!\[[^\]]+\]\(([^)]+\.png)\)$", README, flags=re.MULTILINE)
+    assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+
+
+BLOCKS = [
+    block for name in ("README.md", *map(str, sorted((ROOT / "docs/guide").glob("*.md")))) for block in shell_of(name)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_block_can_be_read_by_a_shell(block: str) -> None:
     subprocess.run(["/bin/bash", "-n"], input=block, text=True, check=True)
 

@@ -3,25 +3,18 @@
 import asyncio
 import json
 import os
-import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Page, async_playwright, expect
 
 from deploy.local import keys, tokens
+from tests.support.docs_page import CREATE, FLAGS, STATUS, authorize, executed, opened
 from tests.support.local import Local
 
-# Nothing but the page that is asked for: no sandbox since CI is root, and no calls home.
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 TEXT = "Hello from a browser."
-CREATE = "#operations-job-create_job"
-STATUS = "#operations-job-get_job_status"
 
 
 @pytest.fixture
@@ -37,30 +30,6 @@ async def page(gristmill: Local, tmp_path: Path) -> AsyncIterator[Page]:
         )
         yield await context.new_page()
         await context.close()
-
-
-async def authorize(page: Page, token: str) -> None:
-    await page.locator(".btn.authorize").first.click()
-    await page.get_by_label("auth-bearer-value").fill(token)
-    await page.get_by_label("Apply credentials").click()
-    await page.locator(".auth-btn-wrapper .btn-done").click()
-
-
-async def opened(page: Page, operation: str) -> Locator:
-    """An operation, ready to be tried."""
-    await page.locator(operation).locator(".opblock-summary-control").click()
-    await page.locator(operation).get_by_role("button", name="Try it out").click()
-    return page.locator(operation)
-
-
-async def executed(operation: Locator) -> str:
-    """The body that the page shows once it has the response, which is a good one."""
-    if await (clear := operation.get_by_role("button", name="Clear")).count():
-        await clear.click()
-    await operation.get_by_role("button", name="Execute").click()
-    answer = operation.locator(".live-responses-table")
-    await expect(answer.locator("tbody .response-col_status")).to_have_text(re.compile(r"20[01]"), timeout=30_000)
-    return await answer.locator(".highlight-code code, .microlight").first.inner_text()
 
 
 async def test_a_stranger_authorizes_uploads_a_file_and_sees_the_answer(

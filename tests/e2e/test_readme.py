@@ -1,4 +1,4 @@
-"""The README's curls, pasted into a shell beside a running Gristmill."""
+"""The curls of the README and the guides, pasted into a shell beside a running Gristmill."""
 
 import asyncio
 import json
@@ -44,16 +44,16 @@ async def test_the_five_curls_do_what_they_say(gristmill: Local, tmp_path: Path)
         assert (tmp_path / "demo-output" / name).stat().st_size == output["size"]
 
 
-async def test_a_job_is_cancelled_as_the_readme_says(gristmill: Local, tmp_path: Path) -> None:
-    (block,) = code_blocks(section(page("README.md"), "## How long it may take, and how to stop it"), "sh")
+async def test_a_job_is_cancelled_as_the_guide_says(gristmill: Local, tmp_path: Path) -> None:
+    (block,) = code_blocks(section(page("docs/guide/limits.md"), "## Cancelling"), "sh")
     setting = f"API={gristmill.url}/api/v1\nAUTH='Authorization: Bearer {token_of(gristmill)}'\n"
     status = json.loads(await pasted(setting + block, tmp_path))
     assert (status["processor"], status["deadline"]) == ("checksum@1", 900)
     assert status["status"] in {"CANCELLED", "EXECUTION_COMPLETED"}, "it is quick"
 
 
-async def test_a_file_of_a_batch_is_uploaded_as_the_readme_says(on_each_store: Local, tmp_path: Path) -> None:
-    (block,) = code_blocks(section(page("README.md"), "## Many files, and large ones"), "sh")
+async def test_a_file_of_a_batch_is_uploaded_as_the_guide_says(on_each_store: Local, tmp_path: Path) -> None:
+    (block,) = code_blocks(section(page("docs/guide/uploads.md"), "## Many files, and large ones"), "sh")
     setting = f"API={on_each_store.url}/api/v1\nAUTH='Authorization: Bearer {token_of(on_each_store)}'\n"
     printed = await pasted(setting + block + '\necho "$PLAN"\n', tmp_path)
     job = json.loads(printed[printed.index('{"id"') :])["items"][0]

@@ -91,7 +91,7 @@ async def test_a_post_without_a_trace_begins_one_and_the_logs_name_it(watched: W
     (made,) = [entry for entry in watched.logged("front") if entry.get("job") == job_id and entry.get("status") == 201]
     asked = {key: made[key] for key in ("action", "method", "route", "tenant", "bytes_in", "level")}
     assert asked == {
-        "action": "request.answered",
+        "action": "request.completed",
         "method": "POST",
         "route": "/api/v1/job",
         "tenant": "acme",

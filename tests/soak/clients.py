@@ -9,7 +9,7 @@ import httpx
 
 from tests.soak.files import File, as_json, batch, form, raw
 from tests.soak.line import AGAIN_SECONDS, Line, Send
-from tests.soak.seen import CHECKSUM, NAP, OPEN, Acknowledged, JobSnapshot
+from tests.soak.seen import CHECKSUM, NAP, OPEN, Acknowledged, Observations
 
 WAIT_SECONDS = 5
 MAX_BYTES = 200_000
@@ -22,7 +22,7 @@ LIFE_SECONDS = 2.0
 class Client:
     """One owner, who hands in one thing after another."""
 
-    def __init__(self, number: int, seed: int, http: httpx.AsyncClient, seen: JobSnapshot) -> None:
+    def __init__(self, number: int, seed: int, http: httpx.AsyncClient, seen: Observations) -> None:
         self._number = number
         self._chance = random.Random(f"client {seed} {number}")
         self._line = Line(http, seen)

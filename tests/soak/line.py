@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import httpx
 
-from tests.soak.seen import JobSnapshot, Refusal
+from tests.soak.seen import Observations, Refusal
 
 AGAIN_SECONDS = 0.1
 # Longer than any fault lasts, and what it breaks takes to come back on a slow machine.
@@ -16,7 +16,7 @@ Send = Callable[[], Awaitable[httpx.Response]]
 
 
 class Line:
-    def __init__(self, http: httpx.AsyncClient, seen: JobSnapshot) -> None:
+    def __init__(self, http: httpx.AsyncClient, seen: Observations) -> None:
         self.http = http
         self._seen = seen
 

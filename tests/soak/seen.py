@@ -43,7 +43,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class JobSnapshot:
+class Observations:
     """What all clients saw together. `repeated` requests had a key that had been answered before; `again` are those
     of them that were answered with something new.
     """

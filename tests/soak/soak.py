@@ -14,7 +14,7 @@ from tests.soak.checker import Verdict, check
 from tests.soak.clients import Client
 from tests.soak.faults import Done
 from tests.soak.network import network
-from tests.soak.seen import NAP, JobSnapshot
+from tests.soak.seen import NAP, Observations
 from tests.support.local import environment, running
 
 CLIENTS = 16
@@ -41,7 +41,7 @@ class Soak:
     seed: int
     seconds: float
     done: Done
-    seen: JobSnapshot
+    seen: Observations
     verdict: Verdict
     settled_seconds: float
     reclaim_seconds: list[float]
@@ -61,7 +61,7 @@ class Soak:
 
 async def soak(folder: Path, seed: int, seconds: float, say: Callable[[str], None]) -> Soak:
     """Runs a Gristmill of its own in `folder`. What it finds is in the verdict; it raises only if it can't be run."""
-    seen, done = JobSnapshot(), Done()
+    seen, done = Observations(), Done()
     async with AsyncExitStack() as stack:
         links, settings = await stack.enter_async_context(network({**environment(folder), **SETTINGS}))
         local = await stack.enter_async_context(running(settings))

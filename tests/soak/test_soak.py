@@ -8,7 +8,7 @@ import pytest
 from tests.soak import plan, report
 from tests.soak.checker import Verdict
 from tests.soak.faults import Done
-from tests.soak.seen import JobSnapshot, Refusal
+from tests.soak.seen import Observations, Refusal
 from tests.soak.soak import Soak, soak
 
 SEED, SECONDS = 3, 60.0
@@ -26,7 +26,7 @@ async def test_a_minute_of_faults_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_refusal_is_expected_only_by_a_fault_and_for_a_while() -> None:
-    seen = JobSnapshot(refusals=[Refusal(at, 503, f"at {at}", "1") for at in (9, 11, 26, 28)])
+    seen = Observations(refusals=[Refusal(at, 503, f"at {at}", "1") for at in (9, 11, 26, 28)])
     seen.refusals.append(Refusal(11, 500, "not decent"))
     done = Soak(0, 0, Done(times=[(10, 12)]), seen, Verdict(lost=["lost"]), 0, [])
     assert done.unexpected == {"at 9": 1, "at 28": 1, "not decent": 1}

@@ -23,6 +23,14 @@ def code_blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def table(text: str) -> list[list[str]]:
+    """The cells of every table row but its head."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    heads = [n for n, line in enumerate(cells[1:]) if set(line[0]) == {"-"}]
+    return [line for n, line in enumerate(cells) if n not in heads and n - 1 not in heads]
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of every table row whose first cell is code, without the backquotes of that cell."""
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]

@@ -1,14 +1,11 @@
 """`compress`: what it writes is read by each format's own tool, where there is one, and by another library."""
 
-import bz2
-import gzip
 import hashlib
 import lzma
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from services.processor import registry
 from services.processor.child.decoding import decode
 from services.processor.processors.compress import LEVELS, MEDIA_TYPES, SUFFIXES, Compress, CompressParams, Format
 from services.processor.sandbox.process import RunFailed
+from tests.support.files import DECODE
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 if sys.version_info >= (3, 14):
@@ -29,12 +27,6 @@ else:
     from backports import zstd
 
 FORMATS: tuple[Format, ...] = tuple(SUFFIXES)
-DECODE: Mapping[Format, Callable[[bytes], bytes]] = {
-    "zstd": zstd.decompress,
-    "gzip": gzip.decompress,
-    "xz": lzma.decompress,
-    "bzip2": bz2.decompress,
-}
 # Some of it repeats and some can't be compressed, and it isn't a whole number of chunks.
 CONTENT = b"Grist is corn that is brought to a mill. " * 100_000 + random.Random(1).randbytes(1_234_567)
 

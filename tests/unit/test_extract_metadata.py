@@ -17,9 +17,8 @@ from gristmill import Context, InputFile, InvalidInput
 from services.processor import registry
 from services.processor.processors.extract_metadata import ExtractMetadata, ExtractMetadataParams
 from tests.fakes.pdfs import pdf
+from tests.support.files import BERLIN, encoded, exif
 from tests.unit.test_processor_sandbox import MIB, sandbox
-
-BERLIN = {"Latitude": 52.52, "Longitude": -13.405, "Altitude": -34.5, "DateStamp": "2026:01:02"}
 
 
 def run(folder: Path, content: bytes, mimetype: str = "application/octet-stream", **params: Any) -> dict[str, Any]:
@@ -30,25 +29,6 @@ def run(folder: Path, content: bytes, mimetype: str = "application/octet-stream"
     assert (output.name, output.mimetype) == ("metadata.json", "application/json")
     found: dict[str, Any] = json.loads(output.path.read_text())
     assert found["size"] == len(content)
-    return found
-
-
-def encoded(kind: str = "JPEG", image: Image.Image | None = None, **options: Any) -> bytes:
-    target = io.BytesIO()
-    (image or Image.new("RGB", (60, 40), "teal")).save(target, kind, **options)
-    return target.getvalue()
-
-
-def exif(**names: Any) -> Image.Exif:
-    """What a camera writes, with a place, maker's notes and a comment."""
-    found = Image.Exif()
-    found[0x010F], found[0x0110], found[0x0112] = names.get("make", "Canon (x)"), "EOS", 6
-    found[0x02BC] = b"<x:xmpmeta>Berlin</x:xmpmeta>"
-    camera = found.get_ifd(0x8769)
-    camera |= {0x829A: 1 / 64, 0x8827: 400, 0x9003: "2026:01:02 03:04:05"}
-    camera |= {0x927C: b"maker's notes of Berlin", 0xA432: (24.0, 70.0, 2.8, 4.0)}
-    place = found.get_ifd(0x8825)
-    place |= {1: "N", 2: (52.0, 31.0, 12.0), 3: "W", 4: (13.0, 24.0, 18.0), 5: b"\x01", 6: 34.5, 29: "2026:01:02"}
     return found
 
 

@@ -1,8 +1,6 @@
 """`image-variants`: its outputs are opened with another library, Pillow, and measured."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 
 from gristmill import Context, InputFile, InvalidInput, LimitExceeded, Output
 from services.processor.processors.image_variants import ImageVariants, ImageVariantsParams
+from tests.support.files import png_header
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 ORIENTATION = 0x0112
@@ -307,16 +306,6 @@ def test_refuses_parameters_outside_their_bounds(params: dict[str, Any]) -> None
 
 def test_both_bounds_of_a_size_are_taken() -> None:
     assert ImageVariantsParams.model_validate({"sizes": ["16x8192", "8192x16"]}).sizes
-
-
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    )
 
 
 def _profile_with_exchanged_primaries() -> bytes:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.encodings import ENCODE
-from tests.unit.test_extract_metadata import encoded, run
+from tests.support.files import encoded
+from tests.unit.test_extract_metadata import run
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async def test_a_request_is_logged_by_its_route_and_not_by_its_address() -> None
     )
     assert entry.pop("milliseconds") >= 0
     assert entry == {
-        "event": "request.answered",
+        "event": "request.completed",
         "log_level": "info",
         "method": "GET",
         "route": route,

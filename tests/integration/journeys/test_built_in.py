@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.fakes.pdfs import pdf
+from tests.support.files import BERLIN, DECODE, encoded, exif, png_header
 from tests.support.platform import Platform, open_platform
-from tests.unit.test_compress import DECODE
-from tests.unit.test_extract_metadata import BERLIN, encoded, exif
-from tests.unit.test_image_variants import png_header
 
 METADATA = "processor=extract-metadata"
 

@@ -69,7 +69,7 @@ class Observing:
                 if self._is_logged(scope["path"], status):
                     job = scope.get("path_params", {}).get("job_id", "")
                     log.info(
-                        "request.answered",
+                        "request.completed",
                         method=method,
                         route=route,
                         status=status,
