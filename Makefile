@@ -31,9 +31,9 @@ backup: setup ## Copy the data of `make up`, running or not, to the new folder T
 restore: setup ## Put the backup FROM= where GRISTMILL_DATA= says, which has to be empty
 	@exec $(BIN)/python -m deploy.local restore "$(or $(FROM),$(error Name the backup: make restore FROM=folder))"
 
-# Each worker has a mongod of its own. Much of a test is waiting, so there are more workers than cores. Those that share a
-# running Gristmill share a worker; what takes longest begins first.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Much of a test is waiting, so there are more workers than cores. What takes longest begins first. tests/conftest.py has
+# which tests go to one worker.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: setup ## Run the tests, with a real mongod and S3 store: each promise, in minutes
 	@$(PYTEST)

@@ -1,4 +1,4 @@
-"""For the session a real mongod and a real S3, each started when a test asks for it.
+"""A real mongod and a real S3, one of each for all workers.
 
 A database is fresh for each test; a bucket is made for each module, and emptied after each test.
 """
@@ -6,10 +6,12 @@ A database is fresh for each test; a bucket is made for each module, and emptied
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import structlog
+from xdist.scheduler import LoadFileScheduling
 
 from common.ids import new_id
 from common.mongo.client import Client, connect
@@ -18,6 +20,23 @@ from deploy.local.mongod import free_port
 from deploy.local.seaweed import Seaweed
 from services.blob.adapters.s3.bucket import open_client
 from tests.support.s3 import TestBucket, options_for, session_for
+from tests.support.shared import Shared, s3_of
+
+SHARED = pytest.StashKey[Shared]()
+ON_THE_SHARED_GRISTMILL = {
+    f"tests/e2e/test_{name}.py"
+    for name in (
+        "compression",
+        "docs_in_browser",
+        "doors",
+        "journey",
+        "readme",
+        "running",
+        "smoke",
+        "upload_resuming",
+    )
+}
+"""Those whose tests share the fixture `gristmill`, or the one on S3."""
 
 # The same examples in each run: a fault that is found is found again.
 hypothesis.settings.register_profile("gristmill", derandomize=True, database=None, deadline=None)
@@ -33,8 +52,40 @@ structlog.configure(
 )
 
 
+class ByPlatform(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """The tests of a file go to one worker, and so do all files whose tests share a running Gristmill.
+
+    xdist's own groups would do, but 3.8 doesn't see them under pytest 9.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "tests/e2e" if file in ON_THE_SHARED_GRISTMILL else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPlatform:
+    return ByPlatform(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where there are workers, they share one mongod and one S3."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        shared = Shared()
+        config.stash[SHARED] = shared
+        config.add_cleanup(shared.stop)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker their addresses."""
+    node.workerinput["shared"] = node.config.stash[SHARED].addresses()
+
+
 @pytest.fixture(scope="session")
-async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def mongodb_uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    if given := _given(request.config):
+        yield given["mongodb_uri"]
+        return
     port = mongod.free_port()
     process = await mongod.start(Path(tmp_path_factory.mktemp("mongod")), port)
     yield mongod.uri(port)
@@ -56,12 +107,21 @@ async def database_name(mongodb: Client) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seaweed]:
+async def s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seaweed]:
+    if given := _given(request.config):
+        yield s3_of(given)
+        return
     described = Seaweed(tmp_path_factory.mktemp("seaweed"), free_port(), secrets.token_urlsafe())
     process = await seaweed.start(described)
     yield described
     process.kill()
     await process.wait()
+
+
+def _given(config: pytest.Config) -> dict[str, Any] | None:
+    """What the process that started this worker has given it."""
+    given: dict[str, Any] | None = getattr(config, "workerinput", {}).get("shared")
+    return given
 
 
 @pytest.fixture(scope="module")

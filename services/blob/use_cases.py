@@ -22,7 +22,7 @@ from services.blob.ports import BlobStore, ListedBlob, UploadStore
 # How many uploads of one request are asked about at once.
 UPLOADS_AT_ONCE = 32
 
-Asked = TypeVar("Asked")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -124,11 +124,11 @@ def _check_facts(facts: Sequence[UploadFacts]) -> None:
         seen.add(each.id)
 
 
-async def _for_each(asked: Sequence[Asked], answer: Callable[[Asked], Awaitable[Result]]) -> list[Result]:
+async def _for_each(items: Sequence[Item], call: Callable[[Item], Awaitable[Result]]) -> list[Result]:
     at_once = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
-    async def one(each: Asked) -> Result:
+    async def one(each: Item) -> Result:
         async with at_once:
-            return await answer(each)
+            return await call(each)
 
-    return await asyncio.gather(*(one(each) for each in asked))
+    return await asyncio.gather(*(one(each) for each in items))

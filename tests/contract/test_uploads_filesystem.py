@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import Conflict, DigestMismatch, NotFound, Problem, StorageFull, Unavailable
 from services.blob.adapters.filesystem.folder import Disk
+from tests.support.processes import until
 from tests.support.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened, part_of
 
 
@@ -190,8 +191,9 @@ async def test_a_mismatch_leaves_no_bytes_and_takes_none(tmp_path: Path, blob: O
     assert (await blob.uploads.complete(facts, [])).state == "MISMATCH"
     assert (await blob.uploads.status(single)).state == "MISMATCH"
     for each, part in ((facts, 1), (single, None)):
-        names = {path.name for path in (tmp_path / "uploads" / each.id).iterdir()}
-        assert names == {"facts.json", "mismatch"}
+        folder = tmp_path / "uploads" / each.id
+        async with asyncio.timeout(10):  # the rest is removed after it is known to be a mismatch
+            await until(lambda: {path.name for path in folder.iterdir()} == {"facts.json", "mismatch"})  # noqa: B023 - awaited here
         with pytest.raises(Conflict):
             await blob.uploads.receive(grant_of(each, part), in_chunks(SHORT), None)
 

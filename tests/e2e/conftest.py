@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.local import Local, environment, running
+from tests.support.marks import long
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,7 @@ async def gristmill_on_s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
         yield local
 
 
-@pytest.fixture(params=["gristmill", "gristmill_on_s3"], ids=["filesystem", "s3"])
+@pytest.fixture(params=["gristmill", *long("gristmill_on_s3")], ids=["filesystem", "s3"])
 def on_each_store(request: pytest.FixtureRequest) -> Local:
     local: Local = request.getfixturevalue(request.param)
     return local

@@ -22,6 +22,7 @@ async def make(what: str, folder: Path, environment: dict[str, str]) -> str:
     return said.decode()
 
 
+@pytest.mark.long
 async def test_what_is_restored_goes_on_where_the_backup_was_made(tmp_path: Path) -> None:
     first = environment(tmp_path / "first")
     copy = tmp_path / "copy"

@@ -4,10 +4,13 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 
 from common.clients.blob import BlobClient
 from tests.support.journey import crashing, ended, hand_in, stopped
 from tests.support.processes import until
+
+pytestmark = pytest.mark.long
 
 SOON = {"FRONT_ORPHAN_SECONDS": "1", "FRONT_SWEEP_SECONDS": "1", "FRONT_LEASE_SECONDS": "1"}
 BATCH = {

@@ -7,9 +7,12 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.local import Local, environment, running
 from tests.support.processes import until
+
+pytestmark = pytest.mark.long
 
 LATE_JOBS = 8
 

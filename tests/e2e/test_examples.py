@@ -21,6 +21,8 @@ from tests.support.local import Local, environment, running
 from tests.support.pages import ROOT, code_blocks, page
 from tests.support.processes import alive, children_of, descendants_of, until
 
+pytestmark = pytest.mark.long
+
 PLUGIN, CONTAINER, PROGRAM = (
     ROOT / "examples" / name for name in ("plugin-wordcount", "analyzer-container", "command-redact")
 )

@@ -15,6 +15,8 @@ from deploy.local import keys
 from tests.support.journey import ended, hand_in
 from tests.support.local import Local, environment, running
 
+pytestmark = pytest.mark.long
+
 
 async def works(local: Local, http: httpx.AsyncClient) -> None:
     location = await hand_in(http)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.local import RUNNER, Local, environment, running
+from tests.support.marks import long
 from tests.support.processes import alive, descendants_of, until
 
 # As under make: the runner has a parent, which may be killed.
@@ -30,7 +31,7 @@ def end_by_killing_its_parent(local: Local) -> None:
     local.process.kill()
 
 
-@pytest.mark.parametrize("end", [end_by_sigterm, end_by_killing_the_runner, end_by_killing_its_parent])
+@pytest.mark.parametrize("end", [end_by_sigterm, *long(end_by_killing_the_runner, end_by_killing_its_parent)])
 async def test_nothing_is_left_behind(tmp_path: Path, end: Callable[[Local], None]) -> None:
     async with running(environment(tmp_path), UNDER_A_PARENT) as local:
         processes = descendants_of(local.pid)
@@ -40,6 +41,7 @@ async def test_nothing_is_left_behind(tmp_path: Path, end: Callable[[Local], Non
             await until(lambda: not alive(processes))
 
 
+@pytest.mark.long
 async def test_a_second_start_goes_on_with_the_same_data_on_other_ports(tmp_path: Path) -> None:
     async with running(environment(tmp_path)) as first, first.client() as http:
         answer = await post(http)
@@ -67,6 +69,7 @@ async def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
         assert (await refused(settings)).startswith(f"Port {settings['JOB_PORT']} (JOB_PORT) is taken: ")
 
 
+@pytest.mark.long
 async def test_a_wrong_setting_of_a_service_ends_it_with_the_services_own_words(tmp_path: Path) -> None:
     said = await refused({**environment(tmp_path), "BLOB_MAX_BLOB_BYTES": "many"})
     assert "blob can't run: BLOB_MAX_BLOB_BYTES: " in said

@@ -15,6 +15,7 @@ from common.mongo.client import Document
 from deploy.local import keys, mongod, tokens
 from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes
 from tests.support.local import Local, environment, running
+from tests.support.marks import long
 
 PASSWORD = "canary-of-mongodb"
 LEVELS = {f"{service}_LOG_LEVEL": "DEBUG" for service in ("FRONT", "BLOB", "JOB", "PROCESSOR")}
@@ -35,7 +36,7 @@ class Planted:
         return {path.stem: path.read_text(errors="replace") for path in (self.local.data / "logs").glob("*.log")}
 
 
-@pytest.fixture(params=["filesystem", "s3"])
+@pytest.fixture(params=["filesystem", *long("s3")])
 async def planted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Planted]:
     settings = environment(tmp_path / "data")
     port = int(settings["MONGODB_PORT"])

@@ -70,6 +70,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory, traces: Traces) -> A
         yield Watched(local, traces, metrics)
 
 
+@pytest.mark.long
 async def test_a_job_is_one_trace_from_its_post_to_its_output(watched: Watched) -> None:
     trace, traceparent = new_trace()
     traced = {"traceparent": traceparent}
@@ -82,6 +83,7 @@ async def test_a_job_is_one_trace_from_its_post_to_its_output(watched: Watched) 
     assert watched.spans(trace) == SPANS
 
 
+@pytest.mark.long
 async def test_a_post_without_a_trace_begins_one_and_the_logs_name_it(watched: Watched) -> None:
     async with watched.local.client("acme", "canary-subject") as http, asyncio.timeout(ENOUGH_SECONDS):
         posted = await http.post(f"{PATH}&name=canary-name", content=b"logged", headers=RAW)
@@ -109,6 +111,7 @@ async def test_a_post_without_a_trace_begins_one_and_the_logs_name_it(watched: W
     assert "canary" not in (watched.local.data / "logs" / "front.log").read_text()
 
 
+@pytest.mark.long
 async def test_the_metrics_count_it_and_have_no_id_for_a_label(watched: Watched) -> None:
     async with watched.local.client() as http, asyncio.timeout(ENOUGH_SECONDS):
         posted = await http.post(PATH, content=b"counted", headers=RAW)
@@ -139,6 +142,7 @@ async def test_the_metrics_count_it_and_have_no_id_for_a_label(watched: Watched)
     assert not [key for key in samples if any(ID.search(value) for value in key[2:])]
 
 
+@pytest.mark.long
 async def test_make_up_shows_the_trace_of_its_picture_as_a_tree(tmp_path: Path) -> None:
     settings = {**environment(tmp_path / "data"), "DEMO": "1", "TRACE": "1"}
     async with running(settings, folder=tmp_path) as local:

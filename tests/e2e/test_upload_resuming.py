@@ -17,6 +17,8 @@ from services.blob.domain.uploads import PART_BYTES
 from tests.support.curl import fed
 from tests.support.local import Local
 
+pytestmark = pytest.mark.long
+
 GIB = 1024**3
 # The runner starts a service again four times a minute, and blob is killed elsewhere too.
 VICTIMS = ["client"] * 7 + ["blob"] * 3

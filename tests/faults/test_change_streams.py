@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from pymongo import MongoClient
 
 from common.mongo.client import Document
 from deploy.local import mongod
 from tests.support.journey import ENOUGH_SECONDS, UNFINISHED, assert_completes, hand_in, logged
 from tests.support.local import environment, running
+
+pytestmark = pytest.mark.long
 
 HISTORY_LOST = 286
 """What MongoDB answers to a token that is older than its oplog (`ChangeStreamHistoryLost`)."""

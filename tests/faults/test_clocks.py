@@ -5,9 +5,13 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.faults.test_processors import Mill, open_mill, submit
 from tests.support.journey import ended, logged
 from tests.support.processes import until
+
+pytestmark = pytest.mark.long
 
 # Read by each processor as it starts: the first two take a shift of their clock, in seconds, and leave their ids.
 # What a processor forks is no processor.

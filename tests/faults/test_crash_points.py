@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.journey import assert_completes, crashing, hand_in
+from tests.support.marks import long
 
 
-@pytest.mark.parametrize("moment", ["blob.written", "blob.synced", "blob.named"])
+@pytest.mark.parametrize("moment", long("blob.written", "blob.synced", "blob.named"))
 async def test_fault_07_blob_killed_between_write_fsync_and_rename(tmp_path: Path, moment: str) -> None:
     # Blobs of posts that were not acknowledged belong to no job; they are swept, so that what is left is visible.
     settings = {"FRONT_SWEEP_SECONDS": "0.3", "FRONT_ORPHAN_SECONDS": "1"}
@@ -25,9 +26,9 @@ async def test_fault_07_blob_killed_between_write_fsync_and_rename(tmp_path: Pat
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param("job.claimed", id="08"),
+        pytest.param("job.claimed", id="08", marks=pytest.mark.long),
         pytest.param("processor.working", id="09"),
-        pytest.param("processor.completed", id="11"),
+        pytest.param("processor.completed", id="11", marks=pytest.mark.long),
     ],
 )
 async def test_fault_08_09_11_a_run_whose_process_dies_is_done_once(tmp_path: Path, moment: str) -> None:
@@ -37,6 +38,7 @@ async def test_fault_08_09_11_a_run_whose_process_dies_is_done_once(tmp_path: Pa
         assert mark.exists()
 
 
+@pytest.mark.long
 async def test_fault_10_outputs_of_a_processor_killed_before_complete_are_collected(tmp_path: Path) -> None:
     settings = {"FRONT_SWEEP_SECONDS": "0.3", "FRONT_ORPHAN_SECONDS": "1"}
     async with (

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.journey import ENOUGH_SECONDS, RAW, assert_completes, hand_in
 from tests.support.local import environment, running
 from tests.support.small_disk import small_disk
+
+pytestmark = pytest.mark.long
 
 DISK_BYTES = 16 * 2**20
 LARGE = bytes(6 * 2**20)

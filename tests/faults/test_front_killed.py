@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.support.journey import CONTENT, RAW, assert_completes, crashing, logged
+from tests.support.marks import long
 
 # Until its lease has lapsed, the key belongs to the front that died.
 SHORT_KEYS = {"FRONT_IDEMPOTENCY_LEASE_SECONDS": "1"}
@@ -47,7 +48,7 @@ async def jobs(http: httpx.AsyncClient) -> list[dict[str, Any]]:
         return items
 
 
-@pytest.mark.parametrize("kind", ["raw", "json"])
+@pytest.mark.parametrize("kind", long("raw", "json"))
 async def test_fault_01_front_killed_before_the_job_is_written(tmp_path: Path, kind: str) -> None:
     async with crashing("front.writing", tmp_path, **SHORT_KEYS) as (local, mark), local.client() as http:
         with pytest.raises(httpx.TransportError):
@@ -60,7 +61,8 @@ async def test_fault_01_front_killed_before_the_job_is_written(tmp_path: Path, k
 
 
 @pytest.mark.parametrize(
-    ("kind", "state"), [pytest.param("json", "CREATED", id="04"), pytest.param("raw", "STORED", id="05")]
+    ("kind", "state"),
+    [pytest.param("json", "CREATED", id="04"), pytest.param("raw", "STORED", id="05", marks=pytest.mark.long)],
 )
 async def test_fault_02_04_05_front_killed_after_the_job_is_written(tmp_path: Path, kind: str, state: str) -> None:
     async with crashing("front.written", tmp_path, **SHORT_KEYS) as (local, mark), local.client() as http:

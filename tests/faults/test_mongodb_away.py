@@ -30,6 +30,7 @@ async def http(local: Local) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.mark.long
 async def test_fault_18_while_mongodb_hangs_every_answer_is_503_and_none_hangs(
     local: Local, http: httpx.AsyncClient
 ) -> None:

@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 
 from deploy.local import mongod
 from tests.support.journey import ENOUGH_SECONDS, assert_completes, hand_in
 from tests.support.local import environment, running
 from tests.support.processes import children_of
+
+pytestmark = pytest.mark.long
 
 PORTS = ("FRONT_PORT", "JOB_PORT")
 

@@ -16,6 +16,7 @@ from common.clients.http import MOST_TRIES
 from common.contracts.job import RunState
 from tests.faults.network import Network, networked
 from tests.support.journey import RAW, assert_completes, ended, hand_in
+from tests.support.marks import long
 from tests.support.processes import until
 
 LONG = random.Random(1).randbytes(2**20)
@@ -25,6 +26,7 @@ LONGEST = bytes(24 * 2**20)
 IN_THE_BODY = 100_000
 TIMED_READS = 200
 ROUNDS = 5
+SPOILT: list[Any] = [{"truncate_reply": IN_THE_BODY}, *long({"flip_reply": IN_THE_BODY})]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize("lost", [1, MOST_TRIES], ids=["once", "each time"])
+@pytest.mark.parametrize("lost", [1, *long(MOST_TRIES)], ids=["once", "each time"])
 async def test_fault_06_a_submit_whose_reply_is_lost_makes_one_run(
     network: Network, http: httpx.AsyncClient, lost: int
 ) -> None:
@@ -89,6 +91,7 @@ async def test_fault_19_while_blob_is_down_raw_files_are_refused_and_json_waits_
     await assert_completes(http, location, content)
 
 
+@pytest.mark.long
 async def test_fault_20_a_blob_that_hangs_is_given_up_and_other_routes_do_not_notice(
     network: Network, http: httpx.AsyncClient
 ) -> None:
@@ -127,7 +130,9 @@ async def p99(http: httpx.AsyncClient, location: str) -> float:
     return sorted(seconds)[-1 - TIMED_READS // 100]
 
 
-@pytest.mark.parametrize("spoil", [{"truncate_reply": IN_THE_BODY}, {"flip_reply": IN_THE_BODY}], ids=["cut", "flip"])
+@pytest.mark.parametrize(
+    "spoil", [{"truncate_reply": IN_THE_BODY}, *long({"flip_reply": IN_THE_BODY})], ids=["cut", "flip"]
+)
 async def test_fault_21_an_output_that_is_cut_short_or_changed_is_no_complete_answer(
     network: Network, http: httpx.AsyncClient, spoil: dict[str, Any]
 ) -> None:
@@ -159,7 +164,9 @@ async def test_fault_21_an_output_that_is_spoilt_before_the_answer_begins_is_a_b
     await assert_completes(http, location)
 
 
-@pytest.mark.parametrize("spoil", [{"truncate_reply": IN_THE_BODY}, {"flip_reply": IN_THE_BODY}], ids=["cut", "flip"])
+@pytest.mark.parametrize(
+    "spoil", [{"truncate_reply": IN_THE_BODY}, *long({"flip_reply": IN_THE_BODY})], ids=["cut", "flip"]
+)
 async def test_fault_21_an_input_that_is_cut_short_or_changed_is_read_again(
     network: Network, http: httpx.AsyncClient, spoil: dict[str, Any]
 ) -> None:

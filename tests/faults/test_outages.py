@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.journey import CONTENT, ENOUGH_SECONDS, RAW, assert_completes, hand_in, logged
 from tests.support.local import Local, environment, running
+from tests.support.marks import long
 from tests.support.processes import resident_bytes, until
 from tests.support.proxy import Proxy, proxied
 
@@ -106,6 +107,7 @@ async def test_fault_03_front_killed_in_the_middle_of_a_raw_upload(gristmill: Gr
         assert len((await http.get("/api/v1/job")).json()["items"]) == 1
 
 
+@pytest.mark.long
 async def test_fault_25_the_client_goes_away_in_the_middle_of_an_upload(gristmill: Gristmill) -> None:
     async def leave(number: int) -> None:
         async with gristmill.local.client(subject="leaver") as http, asyncio.timeout(ENOUGH_SECONDS):
@@ -125,7 +127,7 @@ async def test_fault_25_the_client_goes_away_in_the_middle_of_an_upload(gristmil
         assert (await http.get("/api/v1/job")).raise_for_status().json()["items"] == []
 
 
-@pytest.mark.parametrize("how", ["refusing", "stalled"])
+@pytest.mark.parametrize("how", ["refusing", *long("stalled")])
 async def test_fault_22_job_down_while_a_post_comes(gristmill: Gristmill, how: str) -> None:
     async with gristmill.local.client() as http, asyncio.timeout(ENOUGH_SECONDS):
         setattr(gristmill.to_job, how, True)

@@ -131,6 +131,7 @@ async def test_fault_12_13_work_that_goes_too_far_ends_and_its_processor_does_no
     assert mill.processors() == before
 
 
+@pytest.mark.long
 async def test_fault_15_a_processor_that_wakes_past_its_lease_changes_nothing(mill: Mill) -> None:
     async with mill.local.client() as http:
         location = await submit(http, "sleeper", "1")

@@ -14,6 +14,7 @@ from deploy.local.seaweed import REGION, Seaweed
 from tests.fakes.faulty_s3 import INTERNAL_ERROR, SLOW_DOWN, FaultyS3, faulty_s3
 from tests.support.journey import RAW, assert_completes, hand_in
 from tests.support.local import Local, environment, running
+from tests.support.marks import long
 
 POST = "/api/v1/job?processor=checksum"
 # What botocore is told (services/blob/adapters/s3/bucket.py).
@@ -48,7 +49,7 @@ async def http(on_s3: OnS3) -> AsyncIterator[httpx.AsyncClient]:
     on_s3.store.fail = 0
 
 
-@pytest.mark.parametrize("error", [INTERNAL_ERROR, SLOW_DOWN], ids=["500", "503 SlowDown"])
+@pytest.mark.parametrize("error", long(INTERNAL_ERROR, SLOW_DOWN), ids=["500", "503 SlowDown"])
 async def test_fault_24_a_store_that_fails_for_a_moment_is_asked_again(
     on_s3: OnS3, http: httpx.AsyncClient, error: tuple[int, str]
 ) -> None:
@@ -61,6 +62,7 @@ async def test_fault_24_a_store_that_fails_for_a_moment_is_asked_again(
     await assert_completes(http, answer.headers["Location"], b"again")
 
 
+@pytest.mark.long
 async def test_fault_24_a_store_that_goes_on_failing_is_given_up(on_s3: OnS3, http: httpx.AsyncClient) -> None:
     asked: list[tuple[str, float]] = []
 

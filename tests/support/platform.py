@@ -3,6 +3,7 @@ on demand.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,7 +48,7 @@ from services.processor.settings import Settings as ProcessorSettings
 from tests.fakes import keys
 from tests.support.s3 import TestBucket
 from tests.support.serving import serving
-from tests.support.traffic import Wire
+from tests.support.traffic import Traffic
 
 SECRET = "a secret of more than thirty-two bytes, for tests"
 AUDIENCE = "gristmill"
@@ -120,7 +121,7 @@ class Platform:
     reports: Reports
     as_processor: JobClient
     """job, as a processor calls it: to offer, claim and report by hand."""
-    wire: Wire
+    wire: Traffic
     _clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def client(self, tenant: Any = "acme", subject: Any = "alice", *, bearer: str | None = None) -> httpx.AsyncClient:
@@ -208,6 +209,7 @@ async def open_platform(
     """Everything, opened in the order of its needs; `front_settings` override front's own. Blobs are kept in `bucket`,
     if there is one.
     """
+    database = f"{database}-{os.environ.get('PYTEST_XDIST_WORKER', '')}"  # workers share one mongod
     key_folder, callers = await asyncio.to_thread(_write_keys, folder / "keys")
     settings = FrontSettings(
         **{
@@ -232,7 +234,7 @@ async def open_platform(
             upload_key_file=keys.upload_key_file(folder),
             port=free_port(),
         )
-        wire = Wire()
+        wire = Traffic()
         blob = await enter(_blob(blob_settings, bucket))
         blob_url = await enter(serving(wire.tap(blob, "blob"), port=blob_settings.port))
         reports = Reports()

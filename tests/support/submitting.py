@@ -6,38 +6,38 @@ from typing import Any
 
 import httpx
 
-Ask = Callable[..., Awaitable[httpx.Response]]
+Post = Callable[..., Awaitable[httpx.Response]]
 
 
-async def ask_raw(
+async def post_raw(
     client: httpx.AsyncClient, content: bytes = b"x", mimetype: str = "text/plain", **fields: Any
 ) -> httpx.Response:
     params = {"processor": "checksum", **fields}
     return await client.post("/api/v1/job", params=params, content=content, headers={"Content-Type": mimetype})
 
 
-async def ask_form(
+async def post_form(
     client: httpx.AsyncClient, content: bytes = b"x", mimetype: str = "text/plain", **fields: Any
 ) -> httpx.Response:
     data = {"processor": "checksum", **{name: str(value) for name, value in fields.items()}}
     return await client.post("/api/v1/job", data=data, files={"file": ("a.txt", content, mimetype)})
 
 
-async def ask_json(
+async def post_json(
     client: httpx.AsyncClient, content: bytes = b"x", mimetype: str = "text/plain", **fields: Any
 ) -> httpx.Response:
     body = {"content": base64.b64encode(content).decode(), "mimetype": mimetype}
     return await client.post("/api/v1/job", json={"processor": "checksum", **body, **fields})
 
 
-async def ask_batch(
+async def post_batch(
     client: httpx.AsyncClient, content: bytes = b"x", mimetype: str = "text/plain", **fields: Any
 ) -> httpx.Response:
     files = [{"name": "a.txt", "size": len(content), "mimetype": mimetype}]
     return await client.post("/api/v1/batch", json={"processor": "checksum", "files": files, **fields})
 
 
-KINDS: list[Ask] = [ask_raw, ask_form, ask_json, ask_batch]
+KINDS: list[Post] = [post_raw, post_form, post_json, post_batch]
 
 
 def job_id_of(answer: httpx.Response) -> str:

@@ -24,7 +24,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Wire:
+class Traffic:
     """All that was said through its taps, in the order of the responses."""
 
     messages: list[Message] = field(default_factory=list)

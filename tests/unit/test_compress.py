@@ -19,6 +19,7 @@ from services.processor.child.decoding import decode
 from services.processor.processors.compress import LEVELS, MEDIA_TYPES, SUFFIXES, Compress, CompressParams, Format
 from services.processor.sandbox.process import RunFailed
 from tests.support.files import DECODE
+from tests.support.marks import long
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 if sys.version_info >= (3, 14):
@@ -153,7 +154,7 @@ async def confined(folder: Path, memory_bytes: int, size: int, **params: Any) ->
     return output.path
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", ["zstd", "gzip", *long("xz", "bzip2")])
 async def test_a_file_may_be_larger_than_the_memory_of_its_process(tmp_path: Path, format_: Format) -> None:
     size = 210 * MIB
     quick = {"level": 1} if format_ in ("xz", "bzip2") else {}

@@ -347,5 +347,11 @@ def state_of(job: Job) -> Job:
     return replace(job, expires_at=None, input_deleted=False, bytes_deleted=False, deleted_at=None)
 
 
+class ManyJobStates(JobStates):
+    """The same, with more examples."""
+
+
 TestJobStates = JobStates.TestCase
-TestJobStates.settings = settings(max_examples=250, stateful_step_count=30, deadline=None)
+TestJobStates.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestManyJobStates = pytest.mark.long(ManyJobStates.TestCase)
+TestManyJobStates.settings = settings(max_examples=500, stateful_step_count=40, deadline=None)

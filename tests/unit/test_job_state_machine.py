@@ -54,7 +54,7 @@ class RunsLife(RuleBasedStateMachine):
     def late(self) -> bool:
         return self.run.deadline_seconds is not None and self.store.now >= self.run.deadline_seconds
 
-    def let_go(self, *, tried: bool) -> None:
+    def give_up(self, *, tried: bool) -> None:
         """The holder has lost the run; an attempt that had not begun counts only if it was `tried` all the same."""
         self.attempts += tried and not self.begun
         self.holder, self.begun = None, False
@@ -95,7 +95,7 @@ class RunsLife(RuleBasedStateMachine):
         if self.before.status == RunState.SUCCESS and fence == self.before.fence:
             assert not at_once(self.store.complete(self.run.id, fence, []))
         elif self.heard(fence, self.store.complete(self.run.id, fence, [])):
-            self.let_go(tried=True)
+            self.give_up(tried=True)
             self.successes += 1
 
     @rule(data=st.data(), kind=st.sampled_from(["invalid-input", "internal", "unheard-of"]))
@@ -103,7 +103,7 @@ class RunsLife(RuleBasedStateMachine):
         fence = data.draw(st.sampled_from(self.fences))
         error = RunError(type=kind, detail="x")
         if self.heard(fence, self.store.fail(self.run.id, fence, error, retry_after(error, POLICY))):
-            self.let_go(tried=True)
+            self.give_up(tried=True)
             ends = kind == "invalid-input" or self.attempts == POLICY.max_attempts
             assert self.status().status == (RunState.FAILED if ends else RunState.QUEUED)
 
@@ -112,7 +112,7 @@ class RunsLife(RuleBasedStateMachine):
         fence = data.draw(st.sampled_from(self.fences))
         if self.heard(fence, self.store.release(self.run.id, fence)):
             self.attempts -= self.begun
-            self.let_go(tried=False)
+            self.give_up(tried=False)
             assert self.status().status == RunState.QUEUED
 
     @rule()
@@ -123,7 +123,7 @@ class RunsLife(RuleBasedStateMachine):
             assert verdict == self.before
         else:
             assert verdict.status == RunState.CANCELLED
-            self.let_go(tried=False)
+            self.give_up(tried=False)
 
     @rule()
     def delete_too_early(self) -> None:
@@ -149,14 +149,14 @@ class RunsLife(RuleBasedStateMachine):
             assert self.holder is not None
         else:
             return
-        self.let_go(tried=False)
+        self.give_up(tried=False)
 
     @precondition(lambda self: self.holder is not None)
     @rule()
     def processor_dies(self) -> None:
         self.store.now += LEASE
         assert at_once(self.store.sweep(POLICY)) == 1
-        self.let_go(tried=False)
+        self.give_up(tried=False)
 
     @invariant()
     def what_must_hold(self) -> None:
@@ -223,5 +223,5 @@ class RunsAfterlife(RuleBasedStateMachine):
 
 RunsAfterlife.TestCase.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)
 TestRunsAfterlife = RunsAfterlife.TestCase
-RunsLife.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+RunsLife.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestRunsLife = RunsLife.TestCase

@@ -255,6 +255,7 @@ def test_a_page_without_a_size_has_that_of_a_letter(tmp_path: Path) -> None:
     assert info(tmp_path, pdf(box="0 0 0 0"))["sizes"] == [{"page": 1, "width": 612.0, "height": 792.0}]
 
 
+@pytest.mark.long
 def test_text_has_a_limit(tmp_path: Path) -> None:
     """Pages may share what is on them, so a small file can have much text."""
     lines = (b"(" + b"grist " * 100 + b") Tj 0 -1 Td ") * 1_200

@@ -59,7 +59,7 @@ def is_unavailable(error: PyMongoError) -> bool:
 async def changes(collection: AsyncCollection[Document], pipeline: list[Document]) -> AsyncIterator[Document]:
     """The changes of a collection from now on, until the stream breaks and raises.
 
-    Asked piece by piece, so that the deadline is one for each response and not for the whole stream.
+    Read piece by piece, so that the deadline is one for each response and not for the whole stream.
     """
     async with await collection.watch(pipeline, max_await_time_ms=CHANGES_MS) as stream:
         while stream.alive:

@@ -44,7 +44,7 @@ async def complete(client: httpx.AsyncClient, job_id: str, *parts: tuple[int, st
 
 
 async def completed(client: httpx.AsyncClient, job_id: str) -> None:
-    """Ask until the store has verified it: no tracker does that here."""
+    """Post until the store has verified it: no tracker does that here."""
 
     async def stored() -> bool:
         answer = await complete(client, job_id)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from common.errors import Invalid
 from services.front.domain import names
 from tests.support.manual_processor import offer_checksum
+from tests.support.marks import long
 from tests.support.platform import Platform, open_platform, token
 from tests.support.serving import serving
 
@@ -72,19 +73,19 @@ def label(filename: str) -> str | None:
         return None
 
 
-def ask_all(address: str) -> set[int]:
-    """The statuses that were seen. Blocks, so it has a thread of its own."""
+def ask_all(address: str, examples: int) -> set[int]:
+    """The statuses that were seen for so many examples of each kind. Blocks, so it has a thread of its own."""
     seen: set[int] = set()
     with httpx.Client(
         base_url=address, headers={"Authorization": f"Bearer {token()}"}, timeout=30, trust_env=False
     ) as http:
 
-        @settings(max_examples=70)
+        @settings(max_examples=examples)
         @given(PARTS)
         def any_form(parts: list[tuple[str, str | None, bytes]]) -> None:
             seen.add(post(http, form(parts)).status_code)
 
-        @settings(max_examples=40)
+        @settings(max_examples=examples)
         @given(QUOTED)
         def any_name(filename: str) -> None:
             answer = post(http, form([("processor", None, b"checksum"), ("file", filename, b"hello")]))
@@ -95,7 +96,7 @@ def ask_all(address: str) -> set[int]:
             else:
                 assert (answer.status_code, label(filename)) == (422, None)
 
-        @settings(max_examples=70)
+        @settings(max_examples=examples)
         @given(st.data())
         def any_damage(data: st.DataObject) -> None:
             body = bytearray(form([("processor", None, b"checksum"), ("file", "a.txt", b"hello")]))
@@ -109,5 +110,6 @@ def ask_all(address: str) -> set[int]:
     return seen
 
 
-async def test_whatever_the_form_its_answer_is_one_that_the_docs_explain(address: str) -> None:
-    assert await asyncio.to_thread(ask_all, address) >= {201, 400, 422}
+@pytest.mark.parametrize("examples", [25, *long(100)])
+async def test_whatever_the_form_its_response_is_one_that_the_docs_explain(address: str, examples: int) -> None:
+    assert await asyncio.to_thread(ask_all, address, examples) >= {201, 400, 422}

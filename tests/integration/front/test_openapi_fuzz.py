@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.support.marks import long
 from tests.support.platform import Platform, open_platform, token
 from tests.support.serving import serving
 
@@ -53,13 +54,13 @@ CHECKS: list[Any] = [
 ]
 # The same requests in each run: a fault that is found is found again.
 FUZZ = settings(
-    max_examples=15,
     derandomize=True,
     database=None,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+FEW, MANY = 4, 30
 # The committed page, which tests/architecture holds to the code.
 PAGE: dict[str, Any] = json.loads((Path(__file__).parents[3] / "docs/openapi/front.json").read_text())
 ROUTES = [
@@ -107,12 +108,12 @@ async def job(platform: Platform) -> dict[str, str]:
     return {"job_id": final["id"], "output_name": final["outputs"][0]["name"]}
 
 
-def fuzz(operation: Operation, mode: GenerationMode, address: str, known: dict[str, str]) -> set[int]:
+def fuzz(operation: Operation, mode: GenerationMode, address: str, known: dict[str, str], examples: int) -> set[int]:
     """The statuses that were seen. Blocks, so it has a thread of its own."""
     seen = set()
     with requests.Session() as session:
 
-        @FUZZ
+        @settings(FUZZ, max_examples=examples)
         @given(operation.as_strategy(mode, path_parameters=known or None))
         def ask(case: Case[Any]) -> None:
             answer = case.call_and_validate(
@@ -128,6 +129,7 @@ def fuzz(operation: Operation, mode: GenerationMode, address: str, known: dict[s
     return seen
 
 
+@pytest.mark.parametrize("examples", [FEW, *long(MANY)])
 @pytest.mark.parametrize(("method", "path", "mode"), ROUTES)
 async def test_every_response_is_one_that_the_page_has(
     schema: schemathesis.BaseSchema,
@@ -136,11 +138,12 @@ async def test_every_response_is_one_that_the_page_has(
     method: str,
     path: str,
     mode: GenerationMode,
+    examples: int,
 ) -> None:
     operation = schema[path][method.upper()]
-    seen = await asyncio.to_thread(fuzz, operation, mode, address, {})
+    seen = await asyncio.to_thread(fuzz, operation, mode, address, {}, examples)
     names = [name for name in job if f"{{{name}}}" in path]
     if names and mode is GenerationMode.POSITIVE:
-        seen |= await asyncio.to_thread(fuzz, operation, mode, address, {name: job[name] for name in names})
+        seen |= await asyncio.to_thread(fuzz, operation, mode, address, {name: job[name] for name in names}, examples)
         assert seen - {404}
     assert seen

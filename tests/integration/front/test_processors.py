@@ -9,7 +9,7 @@ import pytest
 from common.ids import new_id
 from gristmill.wire.processors import OfferedLimits, ProcessorOffer
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import KINDS, Ask, ask_raw, job_id_of
+from tests.support.submitting import KINDS, Post, job_id_of, post_raw
 
 LIMITS = {"shout": {"text/plain": {"maxBytes": 100, "maxBatchFiles": 7}, "text/csv": {"maxBytes": 5}}}
 LARGEST = 10
@@ -79,18 +79,18 @@ async def test_it_lists_the_versions_and_the_limits(platform: Platform) -> None:
     }
 
 
-@pytest.mark.parametrize("ask", KINDS)
+@pytest.mark.parametrize("post", KINDS)
 @pytest.mark.parametrize("wanted", ["shout", "shout@2", "shout@1", "shout@1.2", "shout@1.2.0", "shout@3.1"])
-async def test_a_job_may_pin_a_version_also_one_to_come(platform: Platform, ask: Ask, wanted: str) -> None:
+async def test_a_job_may_pin_a_version_also_one_to_come(platform: Platform, post: Post, wanted: str) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask(alice, processor=wanted))
+    job_id = job_id_of(await post(alice, processor=wanted))
     assert (await alice.get(f"/api/v1/job/{job_id}/status")).json()["processor"] == wanted
 
 
-@pytest.mark.parametrize("ask", KINDS)
+@pytest.mark.parametrize("post", KINDS)
 @pytest.mark.parametrize("wanted", ["shout@", "shout@x", "shout@1.", "shout@01", "shout@1.2.3.4", "SHOUT", "whisper@1"])
-async def test_what_no_processor_can_be_named_is_refused(platform: Platform, ask: Ask, wanted: str) -> None:
-    answer = await ask(platform.client(), processor=wanted)
+async def test_what_no_processor_can_be_named_is_refused(platform: Platform, post: Post, wanted: str) -> None:
+    answer = await post(platform.client(), processor=wanted)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/processor")
 
 
@@ -113,7 +113,7 @@ async def test_parameters_are_those_of_the_highest_version_that_fits(
     values = {"pitch": "1.5", "loud": "true", "volume": "3"}
     for name, value in values.items():
         fields: dict[str, Any] = {"processor": wanted, name: value}
-        answer = await ask_raw(platform.client(), **fields)
+        answer = await post_raw(platform.client(), **fields)
         assert answer.status_code in (201, 422)
         if answer.status_code == 201:
             taken.add(name)
@@ -122,25 +122,25 @@ async def test_parameters_are_those_of_the_highest_version_that_fits(
 
 async def test_media_types_and_sizes_are_those_of_the_version(platform: Platform) -> None:
     alice, picture = platform.client(), b"\x89PNG\r\n\x1a\n"
-    assert (await ask_raw(alice, picture, "image/png", processor="shout@1")).status_code == 201
-    assert (await ask_raw(alice, picture, "image/png", processor="shout@2")).status_code == 415
-    assert (await ask_raw(alice, b"x" * 100, processor="shout@1.0")).status_code == 201
+    assert (await post_raw(alice, picture, "image/png", processor="shout@1")).status_code == 201
+    assert (await post_raw(alice, picture, "image/png", processor="shout@2")).status_code == 415
+    assert (await post_raw(alice, b"x" * 100, processor="shout@1.0")).status_code == 201
 
 
-@pytest.mark.parametrize("ask", KINDS)
+@pytest.mark.parametrize("post", KINDS)
 @pytest.mark.parametrize(("mimetype", "most"), [("text/plain", LARGEST), ("text/csv", 5)])
 async def test_what_is_too_large_for_the_processor_is_refused(
-    platform: Platform, ask: Ask, mimetype: str, most: int
+    platform: Platform, post: Post, mimetype: str, most: int
 ) -> None:
     alice = platform.client()
-    assert (await ask(alice, b"x" * most, mimetype, processor="shout")).status_code == 201
-    answer = await ask(alice, b"x" * (most + 1), mimetype, processor="shout")
+    assert (await post(alice, b"x" * most, mimetype, processor="shout")).status_code == 201
+    answer = await post(alice, b"x" * (most + 1), mimetype, processor="shout")
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
 
 
 async def test_a_job_that_nobody_can_take_says_that_it_waits(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice, processor="shout@3.1"))
+    job_id = job_id_of(await post_raw(alice, processor="shout@3.1"))
 
     async def waits() -> bool:
         return bool((await alice.get(f"/api/v1/job/{job_id}/status")).json().get("phase") == "waiting-for-processor")

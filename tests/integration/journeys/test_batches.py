@@ -11,11 +11,18 @@ import httpx
 import pytest
 
 from common.ids import input_blob_id, new_id, output_blob_id
+from tests.support.marks import long
 from tests.support.platform import Platform, eventually, open_platform
 from tests.support.s3 import TestBucket
 
 PART = 8 * 1024 * 1024
 TEXT = "text/plain"
+
+
+@pytest.fixture(scope="module", params=["filesystem", *long("s3")])
+def each_store(request: pytest.FixtureRequest) -> TestBucket | None:
+    """As everywhere. tests/contract/test_uploads.py has every step of an upload on S3."""
+    return None if request.param == "filesystem" else request.getfixturevalue("s3_module_bucket")
 
 
 @pytest.fixture(scope="module")

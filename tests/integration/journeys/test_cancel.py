@@ -14,7 +14,7 @@ from common.ids import input_blob_id, new_id
 from services.front.use_cases.advance import _run_of
 from tests.support.manual_processor import claim, offer_checksum
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import ask_json, ask_raw, job_id_of
+from tests.support.submitting import job_id_of, post_json, post_raw
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ async def bytes_of(platform: Platform, job_id: str) -> tuple[bytes | None, bool]
 
 async def test_a_queued_job_is_cancelled_at_once_and_its_bytes_go(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     code, view = await cancel(alice, job_id)
     assert (code, view["status"], "cancelRequested" in view, "error" in view) == (200, "CANCELLED", False, False)
@@ -71,7 +71,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_its_bytes_go(platform: Plat
 
 async def test_a_running_job_is_cancelled_and_what_its_processor_says_later_is_stale(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     run = await claim(platform, job_id)
     code, view = await cancel(alice, job_id)
@@ -84,7 +84,7 @@ async def test_a_running_job_is_cancelled_and_what_its_processor_says_later_is_s
 
 async def test_a_success_that_job_had_recorded_stands(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     platform.reports.on = True  # front hasn't heard of it
     try:
@@ -98,7 +98,7 @@ async def test_a_success_that_job_had_recorded_stands(platform: Platform) -> Non
 
 async def test_while_job_is_away_the_cancel_is_kept_and_repeated(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     platform.to_job.on = True
     try:
@@ -121,7 +121,7 @@ async def test_a_submit_that_comes_after_the_cancel_starts_nothing(platform: Pla
         return "submit" in platform.to_job.calls
 
     try:
-        job_id = job_id_of(await ask_raw(alice))
+        job_id = job_id_of(await post_raw(alice))
         await eventually(submit_was_tried)
     finally:
         platform.to_job.on = False
@@ -144,7 +144,7 @@ async def test_a_job_whose_bytes_are_still_to_be_stored_is_cancelled_without_ask
     alice = platform.client()
     platform.to_blob.on = True
     try:
-        job_id = job_id_of(await ask_json(alice))
+        job_id = job_id_of(await post_json(alice))
         late = await platform.core.jobs.find(job_id)
         platform.to_job.calls.clear()
         code, view = await cancel(alice, job_id)
@@ -163,7 +163,7 @@ async def test_cancels_at_once_with_submits_all_have_one_end(platform: Platform)
     alice = platform.client()
 
     async def one() -> set[str]:
-        job_id = job_id_of(await ask_raw(alice))
+        job_id = job_id_of(await post_raw(alice))
         ends = await asyncio.gather(*(cancel(alice, job_id) for _ in range(3)))
         assert {code for code, _ in ends} == {200}
         return {view["status"] for _, view in ends} | {(await status_of(alice, job_id))["status"]}

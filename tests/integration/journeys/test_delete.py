@@ -16,7 +16,7 @@ from tests.integration.journeys.test_cancel import announced, put, status_of, un
 from tests.integration.journeys.test_events import Front, another_front
 from tests.support.manual_processor import claim, offer_checksum
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import ask_batch, ask_json, ask_raw, job_id_of
+from tests.support.submitting import job_id_of, post_batch, post_json, post_raw
 
 SHA256_OF_X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 
@@ -105,7 +105,7 @@ async def assert_nothing_is_left(platform: Platform, *job_ids: str) -> None:
 
 async def finished(platform: Platform, client: httpx.AsyncClient) -> str:
     """A job that has an output."""
-    job_id = job_id_of(await ask_raw(client))
+    job_id = job_id_of(await post_raw(client))
     await until(platform, client, job_id, "SUBMITTED")
     run = await claim(platform, job_id)
     await platform.blob.put(output_blob_id(job_id, run.fence, 0), b"x")
@@ -130,7 +130,7 @@ async def test_a_final_job_is_unknown_at_once_on_every_front(platform: Platform,
 
 async def test_only_its_owner_can_and_another_hears_what_he_hears_of_any(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     for stranger in (platform.client(subject="bob"), platform.client(tenant="other")):
         answer, unknown = await delete(stranger, job_id), await delete(stranger, new_id())
         malformed = await delete(stranger, "no-id")
@@ -142,14 +142,14 @@ async def test_only_its_owner_can_and_another_hears_what_he_hears_of_any(platfor
 
 async def test_of_many_deletes_at_once_one_is_told_that_it_was_it(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     answers = await asyncio.gather(*(delete(client, job_id) for client in (alice, other.http) * 5))
     assert sorted(answer.status_code for answer in answers) == [204] + [404] * 9
 
 
 async def test_a_queued_job_is_never_worked_on(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     view = await until(platform, alice, job_id, "SUBMITTED")
     late = await platform.core.jobs.find(view["id"])
     assert late is not None
@@ -162,7 +162,7 @@ async def test_a_queued_job_is_never_worked_on(platform: Platform, other: Front)
 
 async def test_a_processor_that_goes_on_after_the_delete_leaves_nothing(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     run = await claim(platform, job_id)
     await platform.blob.put(output_blob_id(job_id, run.fence, 0), b"x")
@@ -194,7 +194,7 @@ async def assert_gone_by_sweep(platform: Platform, job_id: str) -> None:
 
 async def test_while_job_is_away_it_is_hidden_and_the_cancel_repeated(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     platform.to_job.on = True
     try:
@@ -209,7 +209,7 @@ async def test_one_whose_bytes_are_on_their_way_is_deleted_without_asking_job(pl
     alice = platform.client()
     platform.to_blob.on = True
     try:
-        job_id = job_id_of(await ask_json(alice))
+        job_id = job_id_of(await post_json(alice))
         late = await platform.core.jobs.find(job_id)
         platform.to_job.calls.clear()
         assert (await delete(alice, job_id)).status_code == 204
@@ -263,13 +263,13 @@ async def test_a_held_batch_fails_with_a_file_that_is_deleted(platform: Platform
         assert (await status_of(alice, item["id"]))["error"]["type"] == "/problems/batch-failed"
 
 
-@pytest.mark.parametrize("ask", [ask_raw, ask_json, ask_batch])
-async def test_a_request_repeated_by_its_idempotency_key_makes_no_second_one(platform: Platform, ask: Any) -> None:
+@pytest.mark.parametrize("post", [post_raw, post_json, post_batch])
+async def test_a_request_repeated_by_its_idempotency_key_makes_no_second_one(platform: Platform, post: Any) -> None:
     alice = platform.client()
     alice.headers["Idempotency-Key"] = f'"{new_id()}"'
-    job_id = job_id_of(await ask(alice))
+    job_id = job_id_of(await post(alice))
     assert (await delete(alice, job_id)).status_code == 204
-    assert (await ask(alice)).status_code == 404
+    assert (await post(alice)).status_code == 404
     assert (await alice.get("/api/v1/job")).status_code == 200
     await assert_ids_are_not(alice, {job_id})
 
@@ -281,7 +281,7 @@ async def assert_ids_are_not(client: httpx.AsyncClient, ids: Collection[str]) ->
 
 async def test_its_streams_end_on_every_front(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     async with asyncio.timeout(10), other.http.stream("GET", f"/api/v1/job/{job_id}/events") as stream:
         lines = stream.aiter_lines()
@@ -315,7 +315,7 @@ async def first_event(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 
 async def test_who_waits_for_its_end_hears_that_it_is_unknown(platform: Platform, other: Front) -> None:
     alice = platform.client()
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
     await until(platform, alice, job_id, "SUBMITTED")
     waiting = asyncio.create_task(other.http.get(f"/api/v1/job/{job_id}/status", headers={"Prefer": "wait=20"}))
     await eventually(lambda: asked(platform))

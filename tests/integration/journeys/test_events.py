@@ -18,7 +18,7 @@ from services.front import app as front_app
 from tests.support.manual_processor import claim, offer_checksum
 from tests.support.platform import Platform, eventually, open_platform, token
 from tests.support.serving import serving
-from tests.support.submitting import ask_batch, ask_json, ask_raw, job_id_of
+from tests.support.submitting import job_id_of, post_batch, post_json, post_raw
 
 
 @dataclass
@@ -105,7 +105,7 @@ def distinct(events: Sequence[dict[str, Any]]) -> list[str]:
 
 async def test_from_created_to_its_end_in_order_and_then_it_closes(platform: Platform, front: Front) -> None:
     platform.to_blob.on = True  # so that the job stays CREATED
-    job_id = job_id_of(await ask_json(platform.client()))
+    job_id = job_id_of(await post_json(platform.client()))
     async with front.watch(f"job/{job_id}") as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
         events = [await stream.until(status="CREATED")]
@@ -128,7 +128,7 @@ async def test_from_created_to_its_end_in_order_and_then_it_closes(platform: Pla
 
 
 async def test_who_comes_again_to_another_front_gets_only_what_is_new(platform: Platform, front: Front) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     async with front.watch(f"job/{job_id}") as stream:
         queued = await stream.until(status="SUBMITTED", phase="QUEUED")
     async with another_front(platform, heartbeat_seconds=0.1) as other:
@@ -144,7 +144,7 @@ async def test_who_comes_again_to_another_front_gets_only_what_is_new(platform: 
 
 
 async def test_a_batch_tells_of_each_job_and_at_last_the_counts(platform: Platform, front: Front) -> None:
-    answer = await ask_batch(platform.client())
+    answer = await post_batch(platform.client())
     batch_id, job_id = answer.json()["id"], answer.json()["items"][0]["id"]
     async with front.watch(f"batch/{batch_id}") as stream:
         assert (await stream.until(status="CREATED"))["data"]["id"] == job_id
@@ -159,8 +159,8 @@ async def test_a_batch_tells_of_each_job_and_at_last_the_counts(platform: Platfo
 
 
 async def test_others_see_nothing(platform: Platform) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
-    batch_id = (await ask_batch(platform.client())).json()["id"]
+    job_id = job_id_of(await post_raw(platform.client()))
+    batch_id = (await post_batch(platform.client())).json()["id"]
     for path in (f"job/{job_id}", f"batch/{batch_id}", f"job/{new_id()}", "job/x", "batch/x"):
         for stranger in (platform.client("acme", "bob"), platform.client("other", "alice")):
             answer = await stranger.get(f"/api/v1/{path}/events")
@@ -176,7 +176,7 @@ async def test_many_watch_with_one_change_stream(platform: Platform, monkeypatch
         return watch(self, *args, **kwargs)
 
     monkeypatch.setattr(collection, "watch", counted)
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     async with another_front(platform) as front, AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(front.watch(f"job/{job_id}")) for _ in range(30)]
         await asyncio.gather(*(stream.until(status="SUBMITTED") for stream in streams))
@@ -192,7 +192,7 @@ async def test_without_the_change_stream_nothing_is_missed(platform: Platform, m
         raise ConnectionError
 
     monkeypatch.setattr("services.front.adapters.mongodb.changes.changes", broken)
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     async with another_front(platform) as front, front.watch(f"job/{job_id}") as stream:
         await stream.until(status="SUBMITTED")
         await complete(platform, await claim(platform, job_id))
@@ -200,7 +200,7 @@ async def test_without_the_change_stream_nothing_is_missed(platform: Platform, m
 
 
 async def test_too_many_streams_are_refused_and_a_closed_one_makes_room(platform: Platform) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     bobs = {"Authorization": f"Bearer {token(subject='bob')}"}
     async with another_front(platform, max_streams=1, max_streams_per_owner=1) as front:
         async with front.watch(f"job/{job_id}") as stream:
@@ -219,7 +219,7 @@ async def test_too_many_streams_are_refused_and_a_closed_one_makes_room(platform
 
 
 async def test_a_drain_ends_the_streams(platform: Platform, front: Front) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     async with front.watch(f"job/{job_id}") as stream:
         await stream.until(status="SUBMITTED", phase="QUEUED")
         front.readiness.draining = True

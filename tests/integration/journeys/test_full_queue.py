@@ -13,7 +13,7 @@ from common.ids import new_id
 from services.front.domain.job import Status
 from tests.support.manual_processor import offer_checksum
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import KINDS, Ask, ask_raw, job_id_of
+from tests.support.submitting import KINDS, Post, job_id_of, post_raw
 
 SECONDS = 2
 
@@ -27,25 +27,25 @@ async def platform(mongodb_uri: str, tmp_path: Path) -> AsyncIterator[Platform]:
 async def fill(platform: Platform, alice: httpx.AsyncClient) -> str:
     """Let job refuse a run, and return its job, which was taken before anybody knew."""
     platform.to_job.refused["submit"] = TooManyRequests(headers={"Retry-After": str(SECONDS)})
-    job_id = job_id_of(await ask_raw(alice))
+    job_id = job_id_of(await post_raw(alice))
 
     async def known() -> bool:
-        return (await ask_raw(alice)).status_code == 429
+        return (await post_raw(alice)).status_code == 429
 
     await eventually(known)
     return job_id
 
 
-@pytest.mark.parametrize("ask", KINDS)
-async def test_it_is_refused_before_a_byte_is_taken(platform: Platform, ask: Ask) -> None:
+@pytest.mark.parametrize("post", KINDS)
+async def test_it_is_refused_before_a_byte_is_taken(platform: Platform, post: Post) -> None:
     alice = platform.client()
     await fill(platform, alice)
     before = await platform.core.jobs.jobs.count_documents({})
-    answer = await ask(alice)
+    answer = await post(alice)
     assert (answer.status_code, answer.json()["type"]) == (429, "/problems/too-many-requests")
     assert 1 <= int(answer.headers["retry-after"]) <= SECONDS
     assert await platform.core.jobs.jobs.count_documents({}) == before
-    assert (await ask(platform.client("other", "bob"))).status_code == 201, "others don't notice"
+    assert (await post(platform.client("other", "bob"))).status_code == 201, "others don't notice"
 
 
 async def test_no_byte_is_asked_for(platform: Platform) -> None:
@@ -76,7 +76,7 @@ async def test_what_was_taken_goes_on_when_there_is_room(platform: Platform) -> 
         return bool((await alice.get(f"/api/v1/job/{job_id}/status")).json()["status"] == "EXECUTION_COMPLETED")
 
     await eventually(done)
-    assert (await ask_raw(alice)).status_code == 201
+    assert (await post_raw(alice)).status_code == 201
 
 
 async def test_with_the_real_job_nothing_that_was_taken_is_lost(mongodb_uri: str, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_with_the_real_job_nothing_that_was_taken_is_lost(mongodb_uri: str
         alice, taken = platform.client(), []
 
         async def is_full() -> bool:
-            answer = await ask_raw(alice)
+            answer = await post_raw(alice)
             if answer.status_code == 429:
                 return True
             taken.append(job_id_of(answer))
@@ -95,7 +95,7 @@ async def test_with_the_real_job_nothing_that_was_taken_is_lost(mongodb_uri: str
 
         await eventually(is_full)
         assert len(taken) >= 2, "who is over the limit is told so after the first that is"
-        assert (await ask_raw(platform.client("other", "bob"))).status_code == 201
+        assert (await post_raw(platform.client("other", "bob"))).status_code == 201
 
         async def all_done() -> bool:
             """One run after the other; as one ends there is room for the next."""

@@ -21,7 +21,7 @@ from services.front.use_cases.advance import INPUT_LOST
 from services.front.use_cases.tracking.retire import Retire
 from tests.support.platform import Platform, eventually, open_platform, token
 from tests.support.serving import serving
-from tests.support.submitting import KINDS, Ask, ask_batch, ask_json, job_id_of
+from tests.support.submitting import KINDS, Post, job_id_of, post_batch, post_json
 
 TEXT = {"Content-Type": "text/plain"}
 RECORD = 90 * DAY
@@ -162,21 +162,21 @@ async def test_an_input_that_is_kept_goes_with_the_outputs(platform: Platform) -
     await assert_deleted(platform, status)
 
 
-@pytest.mark.parametrize("ask", KINDS)
+@pytest.mark.parametrize("post", KINDS)
 @pytest.mark.parametrize(("text", "seconds"), [(90, 90), ("90", 90), ("2m", 120), ("12h", 43_200), ("7d", 7 * DAY)])
-async def test_a_job_may_ask_for_less(platform: Platform, ask: Ask, text: Any, seconds: int) -> None:
+async def test_a_job_may_ask_for_less(platform: Platform, post: Post, text: Any, seconds: int) -> None:
     alice = platform.client()
-    job = await platform.core.jobs.find(job_id_of(await ask(alice, retention=text)))
+    job = await platform.core.jobs.find(job_id_of(await post(alice, retention=text)))
     assert job is not None
     assert job.retention == Retention(seconds)
     assert job.expires_at == (job.ended_at or job.created_at) + timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("ask", KINDS)
+@pytest.mark.parametrize("post", KINDS)
 @pytest.mark.parametrize("text", [0, -1, "-1s", "2592001", "31d", "8w", "until", "7 d", "1" * 20, "٣d", "7D"])
-async def test_a_retention_that_cannot_be_is_refused(platform: Platform, ask: Ask, text: Any) -> None:
+async def test_a_retention_that_cannot_be_is_refused(platform: Platform, post: Post, text: Any) -> None:
     before = await platform.core.jobs.jobs.count_documents({})
-    answer = await ask(platform.client(), retention=text)
+    answer = await post(platform.client(), retention=text)
     assert answer.status_code == 422
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/retention"]
     assert await platform.core.jobs.jobs.count_documents({}) == before
@@ -184,8 +184,8 @@ async def test_a_retention_that_cannot_be_is_refused(platform: Platform, ask: As
 
 @pytest.mark.parametrize("value", [True, 1.5, {"$gt": ""}, ["7d"], ""])
 async def test_a_retention_of_another_type_is_refused(platform: Platform, value: Any) -> None:
-    for ask in (ask_json, ask_batch):
-        answer = await ask(platform.client(), retention=value)
+    for post in (post_json, post_batch):
+        answer = await post(platform.client(), retention=value)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/retention")
 
 
@@ -252,7 +252,7 @@ async def test_what_comes_after_the_deletion_is_swept(platform: Platform) -> Non
 
 async def test_an_old_job_is_forgotten_with_its_batch(platform: Platform) -> None:
     alice = platform.client()
-    batch = (await ask_batch(alice, retention="7d")).json()
+    batch = (await post_batch(alice, retention="7d")).json()
     item = batch["items"][0]
     async with httpx.AsyncClient() as line:
         plan = item["upload"]

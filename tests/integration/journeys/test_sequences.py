@@ -18,7 +18,7 @@ from gristmill.wire.processors import ProcessorOffer
 from services.front.domain.job import NewJob, Owner, Status, Transition
 from tests.support.pages import code_blocks, page, section
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import ask_batch, ask_json, ask_raw, job_id_of
+from tests.support.submitting import job_id_of, post_batch, post_json, post_raw
 from tests.support.traffic import Message
 
 PAGE = page("docs/diagrams.md")
@@ -73,7 +73,7 @@ class Stage:
         return [str(status) for status, _ in job.history] if job else []
 
     async def raw(self, **fields: Any) -> None:
-        self.job_id = job_id_of(await ask_raw(self.client, **fields))
+        self.job_id = job_id_of(await post_raw(self.client, **fields))
 
     async def waiting(self) -> None:
         """A job that no processor takes."""
@@ -100,7 +100,7 @@ async def create_raw(stage: Stage) -> None:
 
 
 async def create_json(stage: Stage) -> None:
-    stage.job_id = job_id_of(await ask_json(stage.client))
+    stage.job_id = job_id_of(await post_json(stage.client))
     await stage.ended()
 
 
@@ -128,7 +128,7 @@ async def away(stage: Stage) -> None:
 
 
 async def upload(stage: Stage) -> None:
-    batch = await ask_batch(stage.client, processor="idle")
+    batch = await post_batch(stage.client, processor="idle")
     stage.job_id = job_id_of(batch)
     plan = batch.json()["items"][0]["upload"]
     async with httpx.AsyncClient() as line:

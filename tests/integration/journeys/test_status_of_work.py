@@ -10,7 +10,7 @@ from common.contracts.job import Complete, Fail, Heartbeat, RunError
 from common.ids import new_id
 from tests.support.manual_processor import claim, offer_checksum
 from tests.support.platform import Platform, eventually, open_platform
-from tests.support.submitting import ask_raw, job_id_of
+from tests.support.submitting import job_id_of, post_raw
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ async def status_of(platform: Platform, job_id: str, **expected: Any) -> dict[st
 
 
 async def test_from_the_queue_to_its_end(platform: Platform) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     queued = await status_of(platform, job_id, status="SUBMITTED", phase="QUEUED")
     assert {"startedAt", "endedAt", "progress", "cancelRequested"}.isdisjoint(queued)
     assert queued["createdAt"] <= queued["updatedAt"]
@@ -55,7 +55,7 @@ async def test_from_the_queue_to_its_end(platform: Platform) -> None:
 
 
 async def test_a_failure_tells_whose_fault_it_is(platform: Platform) -> None:
-    job_id = job_id_of(await ask_raw(platform.client()))
+    job_id = job_id_of(await post_raw(platform.client()))
     await status_of(platform, job_id, status="SUBMITTED")
     run = await claim(platform, job_id)
     error = RunError(type="invalid-input", detail="It is broken.")
@@ -69,7 +69,7 @@ async def test_the_place_in_the_queue(platform: Platform) -> None:
     alice = platform.client()
     ids = []
     for _ in range(3):  # one after the other, so that they have an order
-        ids.append(job_id_of(await ask_raw(alice)))
+        ids.append(job_id_of(await post_raw(alice)))
         await status_of(platform, ids[-1], status="SUBMITTED")
     places = [(await status_of(platform, job_id, phase="QUEUED"))["queuePosition"] for job_id in ids]
     assert places[0] == 0 < places[2] < 3, "an estimate"
