@@ -16,6 +16,7 @@ from benchmarks.memory import peak_mb
 from gristmill import Context, InputFile, Output
 from services.processor.child.main import Limits
 from services.processor.processors.image_variants import ImageVariants, ImageVariantsParams
+from services.processor.sandbox.folders import WorkFolder
 from services.processor.sandbox.process import Sandbox
 from services.processor.settings import Settings
 
@@ -44,9 +45,10 @@ async def in_sandbox(photo: InputFile, count: int) -> tuple[float, float]:
     peaks = []
     started = 0.0
     for n in range(count + 1):  # the first one is not counted: the fork server starts
-        with tempfile.TemporaryDirectory() as folder:
-            outputs = await sandbox.run(MeasuredImageVariants(), photo, {}, Path(folder))
-            peaks.append(float(outputs[-1].path.read_text()))
+        with tempfile.TemporaryDirectory() as folder, WorkFolder(Path(folder)) as work:
+            outputs = await sandbox.run(MeasuredImageVariants(), photo, {}, work)
+            with outputs[-1].open() as peak:
+                peaks.append(float(peak.read()))
         if n == 0:
             started = time.monotonic()
     return time.monotonic() - started, max(peaks)

@@ -4,22 +4,23 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from common import telemetry
-from common.contracts.job import ClaimedRun, InputRef, OutputInfo
+from common.contracts.job import ClaimedRun, InputRef, NewOutput
 from common.crash import crash_at
 from common.errors import BadGateway, NotFound
 from common.ids import output_blob_id
-from gristmill import InputFile, Output
+from gristmill import InputFile
 from gristmill.wire import versions
 from services.processor.child.main import INPUT_FILE
 from services.processor.lease import Lease
 from services.processor.ports import Blobs
 from services.processor.registry import Processors
 from services.processor.retry import until_responded
-from services.processor.sandbox.folders import run_folder
-from services.processor.sandbox.process import RunFailed, Sandbox, progress
+from services.processor.sandbox.folders import WorkFolder, run_folder
+from services.processor.sandbox.process import FoundOutput, RunFailed, Sandbox, progress
 
 CHUNK_BYTES = 256 * 1024
 
@@ -34,7 +35,7 @@ class Attempts:
     folder: Path
     transfer_seconds: float
 
-    async def make(self, run: ClaimedRun, lease: Lease) -> list[OutputInfo]:
+    async def make(self, run: ClaimedRun, lease: Lease) -> list[NewOutput]:
         """The outputs, which are in blob by then. Raises `RunFailed`; cancelled, it leaves nothing running."""
         processor = self.processors.get(versions.name_of(run.processor))
         if processor is None:
@@ -44,16 +45,17 @@ class Attempts:
         if most is not None and source.encoding is None and source.size > most:
             raise RunFailed("limit", f"{processor.name} takes at most {most} bytes.")
         async with run_folder(self.folder) as folder:
-            path = folder / INPUT_FILE
-            await self._download(source, path, lease)
-            lease.enter("RUNNING", lambda: progress(folder))
-            crash_at("processor.working")
-            file = InputFile(path, source.name, source.mimetype, source.size)
-            with telemetry.span(f"child {processor.name}"):
-                outputs = await self.sandbox.run(processor, file, run.params, folder, source.encoding)
-            uploaded = await self._upload(run, outputs, lease)
-            crash_at("processor.uploaded")
-            return uploaded
+            with WorkFolder(folder) as work:
+                path = folder / INPUT_FILE
+                await self._download(source, path, lease)
+                lease.enter("RUNNING", lambda: progress(folder))
+                crash_at("processor.working")
+                file = InputFile(path, source.name, source.mimetype, source.size)
+                with telemetry.span(f"child {processor.name}"):
+                    outputs = await self.sandbox.run(processor, file, run.params, work, source.encoding)
+                uploaded = await self._upload(run, outputs, lease)
+                crash_at("processor.uploaded")
+                return uploaded
 
     async def _download(self, source: InputRef, path: Path, lease: Lease) -> None:
         lease.enter("DOWNLOADING")
@@ -66,7 +68,7 @@ class Attempts:
         except TimeoutError:
             raise RunFailed("internal", "The input couldn't be read from the store in time.") from None
 
-    async def _upload(self, run: ClaimedRun, outputs: list[Output], lease: Lease) -> list[OutputInfo]:
+    async def _upload(self, run: ClaimedRun, outputs: list[FoundOutput], lease: Lease) -> list[NewOutput]:
         lease.enter("UPLOADING")
         try:
             async with asyncio.timeout(self.transfer_seconds):
@@ -95,21 +97,23 @@ async def download(blobs: Blobs, source: InputRef, path: Path) -> None:
         raise BadGateway("blob sent other bytes than the job's input.")
 
 
-async def upload(blobs: Blobs, blob_id: str, output: Output) -> OutputInfo:
-    """Write an output to blob, which checks size and digest while the bytes arrive."""
-    size, sha256 = await asyncio.to_thread(_measure, output.path)
-    await until_responded(lambda: blobs.put(blob_id, _read(output.path), size=size, sha256=sha256), "upload")
-    return OutputInfo(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
+async def upload(blobs: Blobs, blob_id: str, output: FoundOutput) -> NewOutput:
+    """Write an output to blob, which checks size and digest while the bytes arrive. Measured and sent through the same
+    descriptor: whatever is under its name by now, it is the same file.
+    """
+    with output.open() as source:
+        size, sha256 = await asyncio.to_thread(_measure, source)
+        await until_responded(lambda: blobs.put(blob_id, _read(source), size=size, sha256=sha256), "upload")
+    return NewOutput(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
 
 
-def _measure(path: Path) -> tuple[int, str]:
-    with path.open("rb") as source:
-        digest = hashlib.file_digest(source, "sha256")
-        return source.tell(), digest.hexdigest()
+def _measure(source: BufferedReader) -> tuple[int, str]:
+    digest = hashlib.file_digest(source, "sha256")
+    return source.tell(), digest.hexdigest()
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
+async def _read(source: BufferedReader) -> AsyncIterator[bytes]:
     # On the loop: the file was written moments ago, so its pages are in memory.
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            yield chunk
+    source.seek(0)
+    while chunk := source.read(CHUNK_BYTES):
+        yield chunk

@@ -36,6 +36,11 @@ class Script(Params):
         "nest",
         "trap",
         "swell",
+        "swap",
+        "borrow",
+        "sparse",
+        "many",
+        "badly named",
         "nap",
     ] = "echo"
     where: str = ""
@@ -54,7 +59,7 @@ class Scripted(Processor[Script]):
     params_model = Script
 
     def process(self, file: InputFile, params: Script, context: Context) -> Sequence[Output]:
-        result: Sequence[Output] = getattr(self, f"_{params.act}")(file, params, context)
+        result: Sequence[Output] = getattr(self, f"_{params.act.replace(' ', '_')}")(file, params, context)
         return result
 
     def _echo(self, file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
@@ -109,6 +114,44 @@ class Scripted(Processor[Script]):
         path = context.new_file("innocent.txt")
         path.symlink_to(params.where)
         return [Output("innocent.txt", "text/plain", path)]
+
+    def _swap(self, _file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        """Puts a link in the place of its folder, and gives a file that is behind it."""
+        context.folder.rename(context.folder.with_name("elsewhere"))
+        context.folder.symlink_to(params.where)
+        output = Output("innocent.txt", "text/plain", context.folder / "secret")
+        return [output]
+
+    def _borrow(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """One file under many names."""
+        path = context.new_file("a.txt")
+        path.write_text("a")
+        again = context.folder / "b.txt"
+        again.hardlink_to(path)
+        return [Output("a.txt", "text/plain", path), Output("b.txt", "text/plain", again)]
+
+    def _sparse(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        """Files that are large and take no room."""
+        outputs = []
+        for n in range(3):
+            path = context.new_file(f"{n}.bin")
+            with path.open("wb") as target:
+                target.truncate(30 * 2**20)
+            outputs.append(Output(f"{n}.bin", "application/octet-stream", path))
+        return outputs
+
+    def _many(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
+        path = context.new_file("page.txt")
+        path.write_text("a page")
+        return [Output(f"page-{n}.txt", "text/plain", path) for n in range(12_000)]
+
+    def _badly_named(self, _file: InputFile, params: Script, context: Context) -> Sequence[Output]:
+        """As one who takes over a decoder would: the class that checks is passed by."""
+        path = context.new_file("a.txt")
+        path.write_text("a")
+        output = Output("a.txt", "text/plain", path)
+        object.__setattr__(output, "name", params.where)
+        return [output]
 
     def _twice(self, _file: InputFile, _params: Script, context: Context) -> Sequence[Output]:
         path = context.new_file("same.txt")

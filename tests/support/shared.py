@@ -4,9 +4,7 @@ Each test has a database and a bucket of its own in them. Without workers the se
 """
 
 import asyncio
-import os
 import secrets
-import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -25,11 +23,11 @@ class Shared:
         root = Path(self._folder.name)
         self._port = free_port()
         self._s3 = Seaweed(root / "seaweed", free_port(), secrets.token_urlsafe())
-        self._pids = asyncio.run(self._start(root))
+        self._loop = asyncio.new_event_loop()
+        self._processes = self._loop.run_until_complete(self._start(root))
 
-    async def _start(self, root: Path) -> list[int]:
-        started = await asyncio.gather(mongod.start(root / "mongod", self._port), seaweed.start(self._s3))
-        return [process.pid for process in started]
+    async def _start(self, root: Path) -> tuple[asyncio.subprocess.Process, ...]:
+        return await asyncio.gather(mongod.start(root / "mongod", self._port), seaweed.start(self._s3))
 
     def addresses(self) -> dict[str, Any]:
         """What a worker is given: plain values, for they travel as text."""
@@ -37,8 +35,10 @@ class Shared:
         return {"mongodb_uri": mongod.uri(self._port), "s3": {**s3, "data": str(s3["data"])}}
 
     def stop(self) -> None:
-        for pid in self._pids:
-            os.kill(pid, signal.SIGKILL)
+        for process in self._processes:
+            process.kill()
+            self._loop.run_until_complete(process.wait())
+        self._loop.close()
         self._folder.cleanup()
 
 

@@ -20,6 +20,7 @@ from services.processor.processors.compress import LEVELS, MEDIA_TYPES, SUFFIXES
 from services.processor.sandbox.process import RunFailed
 from tests.support.files import DECODE
 from tests.support.marks import long
+from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 if sys.version_info >= (3, 14):
@@ -150,7 +151,7 @@ async def confined(folder: Path, memory_bytes: int, size: int, **params: Any) ->
         source.write(random.Random(3).randbytes(MIB))
         source.truncate(size)
     file = InputFile(path, "zeros", "application/octet-stream", size)
-    (output,) = await sandbox(memory_bytes).run(registry.installed()["compress"], file, params, folder)
+    (output,) = await outputs_of(sandbox(memory_bytes), registry.installed()["compress"], file, params, folder)
     return output.path
 
 

@@ -19,6 +19,7 @@ from services.processor.processors.extract_metadata import ExtractMetadata, Extr
 from tests.fakes.pdfs import pdf
 from tests.support.files import BERLIN, encoded, exif
 from tests.support.marks import long
+from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 
@@ -157,7 +158,7 @@ def bomb(side: int) -> bytes:
 async def confined(folder: Path, content: bytes, memory_bytes: int = 250 * MIB) -> dict[str, Any]:
     (folder / "input").write_bytes(content)
     file = InputFile(folder / "input", "a", "application/octet-stream", len(content))
-    (output,) = await sandbox(memory_bytes).run(registry.installed()["extract-metadata"], file, {}, folder)
+    (output,) = await outputs_of(sandbox(memory_bytes), registry.installed()["extract-metadata"], file, {}, folder)
     found: dict[str, Any] = json.loads(output.path.read_text())
     return found
 

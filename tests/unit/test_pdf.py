@@ -15,6 +15,7 @@ from services.processor import registry
 from services.processor.processors.pdf import MAX_TEXT_BYTES, Pdf, PdfParams
 from services.processor.sandbox.process import RunFailed
 from tests.fakes.pdfs import pdf, stream
+from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_sandbox import MIB, sandbox
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -282,7 +283,7 @@ def image_bomb(side: int) -> bytes:
 async def confined(folder: Path, content: bytes, memory_bytes: int, **params: Any) -> list[Output]:
     (folder / "input").write_bytes(content)
     file = InputFile(folder / "input", "a.pdf", "application/pdf", len(content))
-    return await sandbox(memory_bytes).run(registry.installed()["pdf"], file, params, folder)
+    return await outputs_of(sandbox(memory_bytes), registry.installed()["pdf"], file, params, folder)
 
 
 async def test_pdfium_works_in_a_forked_child(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import gristmill
-from gristmill import InputFile
-from services.processor.child.confinement import Protection
+from gristmill import InputFile, Output
+from services.processor.child.confinement import Confinement, Protection, python_paths
 from services.processor.child.main import Limits
 from services.processor.sandbox import process as sandbox_module
 from services.processor.sandbox.folders import remove
 from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.processors import Scripted, ScriptedNetwork, ScriptedPrograms
+from tests.support.sandboxed import outputs_of
 
 MIB = 2**20
 LIMITS = Limits(
@@ -37,6 +38,15 @@ PRIVATE = (
     "overwrite a file",
     "make a file",
     "remove a file",
+    "make a file beside its folder",
+    "rename its folder",
+    "replace the result",
+    "change the mode of a secret",
+    "change the owner of a secret",
+    "label a secret",
+    "limit the processor",
+    "slow the processor down",
+    "bind the processor to a core",
     "link a secret",
     "read the processor's environment",
     "read the processor's memory",
@@ -73,7 +83,7 @@ def run(tmp_path: Path) -> Callable[..., Any]:
         folder.mkdir()
         (folder / "input").write_bytes(b"hello")
         file = InputFile(folder / "input", "a.txt", "text/plain", 5)
-        return await sandbox.run(processor, file, {"act": act, "where": where}, folder)
+        return await outputs_of(sandbox, processor, file, {"act": act, "where": where}, folder)
 
     return ran
 
@@ -199,11 +209,12 @@ async def test_of_a_processors_limits_and_the_operators_the_lesser_hold(
 LESSER_MACHINE = """
 import asyncio, errno, sys
 from pathlib import Path
-from gristmill import InputFile
+from gristmill import InputFile, Output
 from services.processor.child.kernel import seccomp, syscalls
 from services.processor.child.kernel.seccomp import Compare, Refusal
 from services.processor.sandbox.process import Sandbox, Unconfined
 from tests.fakes.processors import Scripted
+from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_confinement import LIMITS
 
 syscalls.give_up_privileges()
@@ -216,7 +227,7 @@ seccomp.restrict(missing[sys.argv[1]])
 folder = Path(sys.argv[2])
 file = InputFile(folder / "input", "a.txt", "text/plain", 5)
 file.path.write_text("hello")
-print(asyncio.run(Sandbox.started(LIMITS, [Scripted()]).run(Scripted(), file, {}, folder)))
+print(asyncio.run(outputs_of(Sandbox.started(LIMITS, [Scripted()]), Scripted(), file, {}, folder)))
 try:
     Sandbox.started(LIMITS, [Scripted()], strict=True)
 except Unconfined as error:
@@ -235,3 +246,50 @@ def test_a_kernel_that_lacks_something_is_told_of_once_and_refused_if_asked(
     assert f"strict: This machine has no {protection}: runs can " in ended.stdout
     (told,) = (line for line in ended.stdout.splitlines() if "sandbox.ready" in line)
     assert f"missing=[<Protection.{protection.name}" in told
+
+
+@pytest.fixture
+def unconfined() -> Sandbox:
+    """As on a kernel without Landlock and seccomp: what the parent does has to be enough."""
+    return Sandbox(LIMITS, Confinement(frozenset(), python_paths()))
+
+
+@pytest.mark.parametrize("confined", [True, False], ids=["confined", "unconfined"])
+async def test_nothing_behind_a_link_in_the_place_of_its_folder_is_an_output(
+    ready: Sandbox, unconfined: Sandbox, run: Callable[..., Any], tmp_path: Path, confined: bool
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "secret").write_text("a key")
+    with pytest.raises(RunFailed) as failed:
+        await run(ready if confined else unconfined, Scripted(), "swap", str(keys))
+    assert failed.value.type == "internal"
+
+
+async def test_a_file_is_an_output_once(ready: Sandbox, run: Callable[..., Any]) -> None:
+    with pytest.raises(RunFailed) as failed:
+        await run(ready, Scripted(), "borrow")
+    assert failed.value.type == "internal"
+
+
+async def test_outputs_have_a_limit_together_though_they_take_no_room(ready: Sandbox, run: Callable[..., Any]) -> None:
+    with pytest.raises(RunFailed, match="more than 67,108,864 bytes together") as failed:
+        await run(ready, Scripted(), "sparse")
+    assert failed.value.type == "resource-limit"
+
+
+async def test_too_many_outputs_are_a_failure_of_the_run(ready: Sandbox, run: Callable[..., Any]) -> None:
+    with pytest.raises(RunFailed, match="12,000 outputs, and 5,000 are the most") as failed:
+        await run(ready, Scripted(), "many")
+    assert failed.value.type == "limit"
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", ".", "..", "", "a\\b", "a\nb", "\u202eb", "x" * 129, " a"])
+async def test_an_output_has_a_name_that_is_one_part_of_a_path(
+    ready: Sandbox, run: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ValueError, match="can't be the name of an output"):
+        Output(name, "text/plain", tmp_path)
+    with pytest.raises(RunFailed) as failed:
+        await run(ready, Scripted(), "badly named", name)
+    assert failed.value.type == "internal"

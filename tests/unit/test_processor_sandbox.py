@@ -16,6 +16,7 @@ from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.encodings import ENCODE
 from tests.fakes.processors import Scripted
 from tests.support.marks import long
+from tests.support.sandboxed import outputs_of
 
 MIB = 2**20
 
@@ -47,7 +48,7 @@ def picture(folder: Path, width: int, height: int) -> InputFile:
 
 async def test_libvips_works_in_a_forked_child(tmp_path: Path) -> None:
     processor = registry.installed()["image-variants"]
-    outputs = await sandbox(2048 * MIB).run(processor, picture(tmp_path, 600, 400), {"widths": [60]}, tmp_path)
+    outputs = await outputs_of(sandbox(2048 * MIB), processor, picture(tmp_path, 600, 400), {"widths": [60]}, tmp_path)
     assert [output.name for output in outputs] == ["teal-60.webp", "teal-original.webp"]
     with Image.open(outputs[0].path) as variant:
         assert variant.size == (60, 40)
@@ -60,7 +61,7 @@ async def test_a_picture_that_needs_too_much_memory_is_told_from_a_broken_one(
 ) -> None:
     processor = registry.installed()["image-variants"]
     with pytest.raises(RunFailed) as failed:
-        await sandbox(memory_bytes).run(processor, picture(tmp_path, 9000, 6000), {}, tmp_path)
+        await outputs_of(sandbox(memory_bytes), processor, picture(tmp_path, 9000, 6000), {}, tmp_path)
     assert failed.value.type == "resource-limit"
 
 
@@ -72,11 +73,11 @@ async def test_a_compressed_input_may_be_larger_than_the_memory_of_its_process(
     (tmp_path / "input").write_bytes(ENCODE[encoding](bytes(size)))
     file = InputFile(tmp_path / "input", "zeros", "application/octet-stream", (tmp_path / "input").stat().st_size)
     small = sandbox(200 * MIB, max_decoded_ratio=10**7)
-    outputs = await small.run(registry.installed()["checksum"], file, {}, tmp_path, encoding)
+    outputs = await outputs_of(small, registry.installed()["checksum"], file, {}, tmp_path, encoding)
     found = json.loads(outputs[0].path.read_text())
     assert found["size"] == size
     assert found["digest"] == hashlib.sha256(bytes(size)).hexdigest()
-    assert not (tmp_path / "input").exists(), "what was decoded isn't kept twice"
+    assert (tmp_path / "input").stat().st_size == 0, "what was decoded isn't kept twice"
 
 
 async def test_what_an_input_decodes_to_has_a_limit_of_its_own_beside_that_of_outputs(tmp_path: Path) -> None:
@@ -86,11 +87,11 @@ async def test_what_an_input_decodes_to_has_a_limit_of_its_own_beside_that_of_ou
     file = InputFile(path, "zeros", "application/octet-stream", path.stat().st_size)
     confined = sandbox(500 * MIB, max_decoded_bytes=32 * MIB - 1, max_decoded_ratio=10**4)
     with pytest.raises(RunFailed) as failed:
-        await confined.run(processor, file, {}, tmp_path, "gzip")
+        await outputs_of(confined, processor, file, {}, tmp_path, "gzip")
     assert failed.value.type == "limit"
     (tmp_path / "work").rmdir()
     confined = sandbox(500 * MIB, output_bytes=MIB, max_decoded_bytes=32 * MIB, max_decoded_ratio=10**4)
-    assert await confined.run(processor, file, {}, tmp_path, "gzip")
+    assert await outputs_of(confined, processor, file, {}, tmp_path, "gzip")
 
 
 async def test_the_limit_of_outputs_is_back_once_the_input_is_decoded(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ async def test_the_limit_of_outputs_is_back_once_the_input_is_decoded(tmp_path: 
     file = InputFile(path, "a.txt", "text/plain", path.stat().st_size)
     confined = sandbox(500 * MIB, output_bytes=MIB, max_decoded_bytes=32 * MIB)
     with pytest.raises(RunFailed) as failed:
-        await confined.run(Scripted(), file, {"act": "fill"}, tmp_path, "gzip")
+        await outputs_of(confined, Scripted(), file, {"act": "fill"}, tmp_path, "gzip")
     assert failed.value.type == "resource-limit"
     (written,) = (tmp_path / "work").iterdir()
     assert written.stat().st_size == MIB

@@ -3,13 +3,17 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from gristmill.texts import is_output_name
 from gristmill.wire.base import Timestamp, Wire
 from gristmill.wire.processors import Encoding, OfferedProcessor, ProcessorOffer, Wanted
 
 MAX_IDS = 1_000
 MAX_DEADLINE_SECONDS = 366 * 86_400
+MAX_OUTPUTS = 5_000
+"""Of one run."""
+MAX_MEDIA_TYPE = 255
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Detail = Annotated[str, Field(max_length=2_000)]
 Traceparent = Annotated[
@@ -58,6 +62,19 @@ class OutputInfo(Wire):
     mimetype: str
     size: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits in lower case.")
+
+
+def _output_name(name: str) -> str:
+    if not is_output_name(name):
+        raise ValueError("An output's name is one part of a path, of 1 to 128 characters that can be shown.")
+    return name
+
+
+class NewOutput(OutputInfo):
+    """An output as a processor reports it: each field has a limit, so that 5,000 of them are below 5 MB."""
+
+    name: Annotated[str, AfterValidator(_output_name)]
+    mimetype: str = Field(max_length=MAX_MEDIA_TYPE)
 
 
 class RunError(Wire):
@@ -175,7 +192,7 @@ class Complete(Wire):
     """`POST /run/{id}/complete`: the outputs are in blob. May carry the next claim, answered without waiting."""
 
     fence: int
-    outputs: list[OutputInfo] = Field(max_length=10_000)
+    outputs: list[NewOutput] = Field(max_length=MAX_OUTPUTS)
     claim: ClaimRequest | None = None
 
 

@@ -28,6 +28,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from gristmill.texts import is_output_name
+
 __all__ = [
     "Context",
     "InputFile",
@@ -74,11 +76,17 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that the processor wrote. `name` (1 to 128 characters) is unique among the outputs of one run."""
+    """A file that the processor wrote in its folder. `name` is unique among the outputs of one run, and one part of a
+    path: `gristmill.texts.is_output_name`. Raises `ValueError` for any other name.
+    """
 
     name: str
     mimetype: str
     path: Path
+
+    def __post_init__(self) -> None:
+        if not is_output_name(self.name):
+            raise ValueError(f"{self.name!r} can't be the name of an output.")
 
 
 @dataclass(frozen=True, slots=True)

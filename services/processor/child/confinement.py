@@ -48,6 +48,26 @@ _NEVER = (
     *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "settimeofday", "clock_settime"),
     *("memfd_create", "memfd_secret", "shmget", "semget", "msgget", "mq_open", "setsid", "setpgid"),
 )
+# What changes a file by its path or by a descriptor that may only read: Landlock doesn't see it.
+_CHANGING_FILES = (
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "file_setattr"),
+    *(
+        "setxattr",
+        "lsetxattr",
+        "fsetxattr",
+        "setxattrat",
+        "removexattr",
+        "lremovexattr",
+        "fremovexattr",
+        "removexattrat",
+    ),
+)
+_CHANGING_TIMES = ("utime", "utimes", "futimesat", "utimensat")
+# What changes another process of the same user, and which argument names it; 0 is the caller.
+_CHANGING_PROCESSES = (
+    *(("prlimit64", 0), ("sched_setaffinity", 0), ("sched_setparam", 0), ("sched_setscheduler", 0)),
+    *(("sched_setattr", 0), ("setpriority", 1), ("ioprio_set", 1), ("migrate_pages", 0), ("move_pages", 0)),
+)
 _SIGNALLING = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 
 
@@ -84,10 +104,13 @@ class Confinement:
     programs: bool = False
 
 
-def confine(folder: Path, work: Path, resources: Resources, confinement: Confinement) -> None:
-    """Confine this process to a run's `folder`, with `work` as its current one. Raises `OSError` where a protection
-    that it should have can't be had."""
+def confine(folder: Path, work: Path, written: Iterable[str], resources: Resources, confinement: Confinement) -> None:
+    """Confine this process to a run's `folder`, where it may write the files `written`, and in `work`, its current
+    folder, whatever it likes. Raises `OSError` where a protection that it should have can't be had."""
     _detach(folder)
+    files = [folder / name for name in written]
+    for file in files:  # it can't make them later, nor put anything else in their place
+        file.touch(mode=0o600)
     os.environ.update(_environment(work))
     tempfile.tempdir = str(work)
     os.umask(0o077)
@@ -101,7 +124,7 @@ def confine(folder: Path, work: Path, resources: Resources, confinement: Confine
     syscalls.adopt_orphans()
     syscalls.give_up_privileges()
     if Protection.LANDLOCK in confinement.protections:
-        landlock.restrict(_allowed(folder, confinement))
+        landlock.restrict(_allowed(folder, work, files, confinement))
     if Protection.SECCOMP in confinement.protections:
         seccomp.restrict(_refusals(confinement))
 
@@ -175,7 +198,9 @@ def set_limit(what: int, soft: int, hard: int) -> None:
     resource.setrlimit(what, (soft, hard))
 
 
-def _allowed(folder: Path, confinement: Confinement) -> Iterator[tuple[Path | str, int]]:
+def _allowed(
+    folder: Path, work: Path, files: Iterable[Path], confinement: Confinement
+) -> Iterator[tuple[Path | str, int]]:
     read = landlock.READ
     if confinement.programs:
         read |= landlock.EXECUTE
@@ -184,18 +209,23 @@ def _allowed(folder: Path, confinement: Confinement) -> Iterator[tuple[Path | st
         yield path, read
     for device in _DEVICES:
         yield device, landlock.READ_FILE | landlock.WRITE_FILE
-    yield folder, landlock.READ_AND_WRITE
+    yield folder, landlock.READ
+    for file in files:
+        yield file, landlock.READ_FILE | landlock.WRITE_FILE | landlock.TRUNCATE
+    yield work, landlock.READ_AND_WRITE
 
 
 def _refusals(confinement: Confinement) -> Iterable[Refusal]:
-    yield from (Refusal(call) for call in _NEVER)
+    yield from (Refusal(call) for call in (*_NEVER, *_CHANGING_FILES))
+    for call, argument in _CHANGING_PROCESSES:
+        yield Refusal(call, argument=argument, compare=Compare.NE, value=0)
     # The flags of this one are out of a filter's sight; without it, libc calls `clone`.
     yield Refusal("clone3", errno.ENOSYS)
     yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_NEWUSER, masked=_CLONE_NEWUSER)
     yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_DUMPABLE)
     if not confinement.programs:
         yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_PDEATHSIG)
-        yield from (Refusal(call) for call in ("fork", "vfork", "pidfd_send_signal"))
+        yield from (Refusal(call) for call in ("fork", "vfork", "pidfd_send_signal", *_CHANGING_TIMES))
         yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_THREAD, masked=0)
         yield from (Refusal(call, compare=Compare.NE, value=os.getpid()) for call in _SIGNALLING)
     if not confinement.network:

@@ -91,7 +91,8 @@ def main(
     """Run one processor in this process, which ends afterwards. `folder` is the run's private one; `encoding` is how
     the file came compressed, if it did. A processor finds the trace that it works for in `TRACEPARENT`."""
     work = folder / WORK_FOLDER
-    confine(folder, work, limits.resources(decoding=encoding is not None), confinement)
+    written = [RESULT_FILE, PROGRESS_FILE, *([] if encoding is None else [INPUT_FILE, DECODED_FILE])]
+    confine(folder, work, written, limits.resources(decoding=encoding is not None), confinement)
     if traceparent is not None:
         os.environ["TRACEPARENT"] = traceparent
     context = Context(work, folder / PROGRESS_FILE)
@@ -139,7 +140,7 @@ def _explained(error: ValidationError, model: type[BaseModel]) -> str:
 def _decoded(file: InputFile, encoding: Encoding, limits: Limits) -> InputFile:
     path = file.path.with_name(DECODED_FILE)
     size = decode(file.path, path, encoding, max_bytes=limits.max_decoded_bytes, max_ratio=limits.max_decoded_ratio)
-    file.path.unlink()
+    os.truncate(file.path, 0)  # not kept twice
     return replace(file, path=path, size=size)
 
 

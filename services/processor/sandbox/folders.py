@@ -13,13 +13,17 @@ import secrets
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
 
 from common.logging import get_logger
+from services.processor.child.main import WORK_FOLDER
 
 log = get_logger()
 
 _LOCK = "lock"
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
@@ -54,6 +58,43 @@ async def run_folder(process_folder: Path) -> AsyncIterator[Path]:
         await asyncio.to_thread(remove, folder)
 
 
+class WorkFolder:
+    """The folder that a run writes to, by a descriptor from before the run began.
+
+    A run can put anything under the names in it, and, where the kernel doesn't confine it, also in place of the folder
+    itself. So nothing in it is reached by its path.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self.run_folder = run_folder
+        self.path = run_folder / WORK_FOLDER
+        self.path.mkdir(mode=0o700)
+        self._descriptor = os.open(self.path, _FOLDER)
+
+    def __enter__(self) -> "WorkFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def open(self, name: str) -> BufferedReader:
+        """A regular file beneath it, whose parts are reached one after the other without following a link, as by
+        openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS. Raises `OSError`.
+        """
+        *folders, last = PurePosixPath(name).parts or ("",)
+        if ".." in (*folders, last) or name.startswith("/"):
+            raise OSError(errno.EXDEV, "Outside the folder.", name)
+        within = os.dup(self._descriptor)
+        try:
+            for folder in folders:
+                inner = os.open(folder, _FOLDER, dir_fd=within)
+                os.close(within)
+                within = inner
+            return _regular(os.open(last, _FILE, dir_fd=within), name)
+        finally:
+            os.close(within)
+
+
 def remove(folder: Path) -> None:
     """Remove a folder, whatever whoever filled it has done to keep it: folders in folders beyond any depth that can be
     recursed into or named by a path, folders without permissions. Nobody may be writing to it any more."""
@@ -79,11 +120,16 @@ def remove(folder: Path) -> None:
 def read_start(path: Path, most: int) -> bytes:
     """The first `most` bytes of a regular file, which others can write: they may have put there what never ends, or
     a link to something else. Raises `OSError`."""
-    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(opened, "rb") as source:  # noqa: PTH123 - a descriptor, not a path
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file.", str(path))
+    with _regular(os.open(path, _FILE), str(path)) as source:
         return source.read(most)
+
+
+def _regular(descriptor: int, name: str) -> BufferedReader:
+    """A file that is open. Raises `OSError` for one that isn't regular."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file.", name)
+    return open(descriptor, "rb")
 
 
 def _remove_if_left(folder: Path) -> None:

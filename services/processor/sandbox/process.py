@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -19,14 +20,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from common import telemetry
+from common.contracts.job import MAX_OUTPUTS
 from common.logging import get_logger
-from gristmill import InputFile, Output, Processor
+from gristmill import InputFile, Processor
+from gristmill.texts import is_output_name
 from gristmill.wire.processors import Encoding
 from services.processor.child import main as child
 from services.processor.child.confinement import MEANING, PRINTED_FILE, Confinement, Protection, python_paths, try_out
 from services.processor.child.main import Limits, Result
 from services.processor.sandbox import oom
-from services.processor.sandbox.folders import read_start
+from services.processor.sandbox.folders import WorkFolder, read_start
 from services.processor.sandbox.usage import Allowance, excess
 
 log = get_logger()
@@ -69,6 +72,28 @@ class Unconfined(Exception):  # noqa: N818 - the machine lacks something, nothin
 
 
 @dataclass(frozen=True, slots=True)
+class FoundOutput:
+    """An output that a run has left in its folder. `size` is in bytes; `file` is its path within the folder."""
+
+    name: str
+    mimetype: str
+    size: int
+    work: WorkFolder
+    file: str
+    identity: tuple[int, int]
+    """Device and inode."""
+
+    def open(self) -> BufferedReader:
+        """The file that was checked. Raises `RunFailed` for another one in its place."""
+        source = self.work.open(self.file)
+        found = os.fstat(source.fileno())
+        if (found.st_dev, found.st_ino) != self.identity:
+            source.close()
+            raise RunFailed("internal")
+        return source
+
+
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """Runs processors in child processes. `limits` are the operator's; of these and a processor's, the lesser hold."""
 
@@ -103,13 +128,12 @@ class Sandbox:
         processor: Processor[Any],
         file: InputFile,
         params: dict[str, Any],
-        folder: Path,
+        work: WorkFolder,
         encoding: Encoding | None = None,
-    ) -> list[Output]:
-        """The outputs, all of them regular files under `folder`. With an `encoding`, the file is decoded first, by the
+    ) -> list[FoundOutput]:
+        """The outputs, which can be opened while `work` is. With an `encoding`, the file is decoded first, by the
         child. Raises `RunFailed`; cancelled, it kills the child."""
-        work = folder / child.WORK_FOLDER
-        work.mkdir(mode=0o700)
+        folder = work.run_folder
         limits = self.limits.with_those_of(processor)
         counter = oom.counter()
         killed_before = oom.kills(counter)
@@ -127,7 +151,7 @@ class Sandbox:
         if exit_code == -signal.SIGKILL and oom.kills(counter) != killed_before:
             log.warning("child.killed_for_memory")
             raise RunFailed("resource-limit")
-        return _outputs(_result(exit_code, folder), work)
+        return _outputs(_result(exit_code, folder), work, limits)
 
     def _confining(self, processor: Processor[Any]) -> Confinement:
         return replace(
@@ -226,12 +250,26 @@ def _printed(folder: Path) -> str:
     return ""
 
 
-def _outputs(result: Result, work: Path) -> list[Output]:
-    root = work.resolve()
-    outputs = [Output(output.name, output.mimetype, (work / output.file).resolve()) for output in result.outputs]
-    if not all(output.path.is_relative_to(root) and output.path.is_file() for output in outputs):
-        log.warning("processor.output_outside_folder")
+def _outputs(result: Result, work: WorkFolder, limits: Limits) -> list[FoundOutput]:
+    """What the child names, checked before any byte of it is sent: number, names, sizes, and each file only once."""
+    if len(result.outputs) > MAX_OUTPUTS:
+        raise RunFailed("limit", f"The work gave {len(result.outputs):,} outputs, and {MAX_OUTPUTS:,} are the most.")
+    outputs = []
+    for named in result.outputs:
+        try:
+            with work.open(named.file) as source:
+                found = os.fstat(source.fileno())
+        except (OSError, ValueError) as error:
+            log.warning("processor.output_not_a_file", error=str(error))
+            raise RunFailed("internal") from error
+        identity = (found.st_dev, found.st_ino)
+        outputs.append(FoundOutput(named.name, named.mimetype, found.st_size, work, named.file, identity))
+    names, files = {output.name for output in outputs}, {output.identity for output in outputs}
+    if min(len(names), len(files)) < len(outputs) or not all(map(is_output_name, names)):
+        log.warning("processor.output_names", outputs=len(outputs), names=len(names), files=len(files))
         raise RunFailed("internal")
+    if sum(output.size for output in outputs) > limits.work_bytes:
+        raise RunFailed("resource-limit", f"The outputs have more than {limits.work_bytes:,} bytes together.")
     return outputs
 
 

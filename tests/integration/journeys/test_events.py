@@ -77,7 +77,13 @@ async def another_front(platform: Platform, **settings: Any) -> AsyncIterator[Fr
         core = await enter(front_app.open_core(changed, blobs=platform.to_blob, runs=platform.to_job))
         public, _ = await enter(front_app.open_apps(changed, readiness, core))
         url = await enter(serving(public))
-        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token()}"}, timeout=30)
+        # No connection is kept: on a busy machine the server may close one in the moment in which it is used again.
+        http = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token()}"},
+            timeout=30,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         yield Front(await enter(http), readiness)
 
 

@@ -20,10 +20,10 @@ _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = (1 << bit for bit in range(4))
-_TRUNCATE = 1 << 14  # from version 3 on
+TRUNCATE = 1 << 14  # from version 3 on
 _IOCTL_DEV = 1 << 15  # from version 5 on
 _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
-_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE | _IOCTL_DEV
+_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | _IOCTL_DEV
 _SCOPES = 0b11  # abstract Unix sockets, signals; from version 6 on
 _BITS_BY_VERSION = {1: 13, 2: 14, 3: 15, 4: 15}
 _BITS = 16
