@@ -14,8 +14,8 @@ TURNS = 3
 
 
 async def let_others_join() -> None:
-    """Give way for a moment, so that a batch is shared by more: for one turn of the loop to answer those who waited for
-    the last one, one to read what they ask next, and one for that to arrive.
+    """Yield three turns of the loop so that more callers can join: wake the previous callers, let them read, let them
+    enqueue.
     """
     for _ in range(TURNS):
         await asyncio.sleep(0)
@@ -27,17 +27,23 @@ class Coalescer(Generic[Item, Result]):
     The seed is the group commit of databases: the first call runs at once and alone; those that come while it runs, or
     within a moment after, form the next batch. A waiter that is cancelled leaves the others alone. `run` takes the
     items of a batch and returns one result for each, in their order; an exception among the results is raised to that
-    item's waiter only, and one raised by `run` itself to all of the batch.
+    item's waiter only.
+
+    When `run` itself raises, nobody fails for a neighbour: each item is run once more alone, so it must be safe to
+    repeat. Not so where `is_away` holds for the exception: then the other side can't be reached, and all of the batch
+    get it.
     """
 
     def __init__(
         self,
         run: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
+        is_away: Callable[[Exception], bool] = lambda error: isinstance(error, Unavailable),
         max_batch: int = 256,
         max_waiting: int = 20_000,
     ) -> None:
         self._run = run
+        self._is_away = is_away
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
@@ -70,7 +76,11 @@ class Coalescer(Generic[Item, Result]):
         results: Sequence[Result | Exception]
         try:
             results = await self._run([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - handed on to every waiter, whatever it is
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits, whatever it is
+            if len(batch) > 1 and not self._is_away(error):
+                for entry in batch:
+                    await self._run_batch([entry])
+                return
             results = [error] * len(batch)
         except asyncio.CancelledError:
             for _, future in batch:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from common.errors import BadGateway, StorageFull, Unavailable
+from common.errors import Problem
 from common.logging import get_logger
 from common.retries import pauses
 
@@ -12,18 +12,18 @@ log = get_logger()
 
 Result = TypeVar("Result")
 
-PASSING = (Unavailable, BadGateway, StorageFull)
-
 
 async def until_responded(call: Callable[[], Awaitable[Result]], what: str) -> Result:
     """The call's answer, however long the other side is away: whoever waits sets the deadline.
 
-    Raises what is definite: a stale fence, a refusal.
+    Raises what is definite, a 4xx: a stale fence, a refusal. Any 5xx may pass.
     """
     pause = pauses()
     while True:
         try:
             return await call()
-        except PASSING as error:
+        except Problem as error:
+            if error.status < 500:
+                raise
             log.warning("call.again", call=what, error=type(error).__name__, detail=error.detail)
         await asyncio.sleep(next(pause))

@@ -101,3 +101,31 @@ async def test_a_batch_that_is_full_waits_for_nobody() -> None:
     recorder.gate.set()
     assert await asyncio.gather(answered, *others) == [2, 10, 12]
     assert recorder.batches == [[1], [5, 6]]
+
+
+async def test_nobody_fails_for_a_neighbour() -> None:
+    runs: list[list[int]] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        runs.append(list(items))
+        if 13 in items:
+            raise ValueError("too large a write")
+        return [item * 2 for item in items]
+
+    double = Coalescer(run)
+    results = await asyncio.gather(*(double(n) for n in (1, 13, 2)), return_exceptions=True)
+    assert (results[0], results[2]) == (2, 4)
+    assert isinstance(results[1], ValueError)
+
+
+async def test_what_is_away_is_not_asked_again_for_each() -> None:
+    runs: list[list[int]] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        runs.append(list(items))
+        raise Unavailable
+
+    double = Coalescer(run)
+    results = await asyncio.gather(*(double(n) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert sum(map(len, runs)) == 5

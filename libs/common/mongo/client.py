@@ -9,6 +9,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError, WTimeoutError
 
+from common.errors import Unavailable
 from common.metrics import DatabaseTimes
 
 Document = dict[str, Any]
@@ -54,6 +55,11 @@ async def opened(uri: str) -> AsyncIterator[Client]:
 def is_unavailable(error: PyMongoError) -> bool:
     """Whether the database could not be reached or did not answer in time, so that a later try may succeed."""
     return error.timeout or isinstance(error, ConnectionFailure | ExecutionTimeout | NotPrimaryError | WTimeoutError)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an exception means that the database, or a service, can't be reached: see `Coalescer`."""
+    return isinstance(error, Unavailable) or (isinstance(error, PyMongoError) and is_unavailable(error))
 
 
 async def changes(collection: AsyncCollection[Document], pipeline: list[Document]) -> AsyncIterator[Document]:

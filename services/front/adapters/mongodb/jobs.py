@@ -21,7 +21,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from common.bounded import BoundedDict
 from common.coalescer import Coalescer
 from common.ids import new_id
-from common.mongo.client import Client, Document, literal, literals
+from common.mongo.client import Client, Document, is_away, literal, literals
 from common.mongo.clock import from_now
 from common.mongo.due import claim_due, claim_task
 from services.front.domain.job import (
@@ -80,9 +80,9 @@ class MongoJobStore:
         self.tasks: AsyncCollection[Document] = client[database]["tasks"]
         self._admin = client.admin
         self._ended: BoundedDict[str, tuple[Job, Document | None]] = BoundedDict(REMEMBERED_JOBS)
-        self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch)
-        self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch)
-        self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch)
+        self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch, is_away=is_away)
+        self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch, is_away=is_away)
+        self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch, is_away=is_away)
 
     async def create_indexes(self) -> None:
         await self.jobs.create_indexes(INDEXES)

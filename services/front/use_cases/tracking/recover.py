@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from common import telemetry
+from common.contracts.job import RunStatus
 from common.errors import Problem
 from common.logging import get_logger
 from services.front.domain.job import Job, Status
@@ -60,18 +61,19 @@ class Recover:
         except Problem as problem:
             log.warning("recover.job_away", jobs=len(jobs), reason=problem.slug)
             return
-        for job in jobs:
-            if job.id in runs:
-                await self._advance.settle(job, runs[job.id])
-        await asyncio.gather(*(self._one(job) for job in jobs if job.id not in runs))
+        await asyncio.gather(*(self._one(job, runs.get(job.id)) for job in jobs))
 
-    async def _one(self, job: Job) -> None:
+    async def _one(self, job: Job, run: RunStatus | None = None) -> None:
         async with self._slots:
             with telemetry.span("recover", parent=job.traceparent):
-                await self._carried_on(job)
+                await self._carried_on(job, run)
 
-    async def _carried_on(self, job: Job) -> None:
+    async def _carried_on(self, job: Job, run: RunStatus | None) -> None:
+        """Whatever is wrong with this job, the others go on."""
         try:
+            if run is not None:
+                await self._advance.settle(job, run)
+                return
             await self._advance.carry_on(job)
             log.info("recover.carried_on", job=job.id, status=job.status)
         except Problem as problem:

@@ -25,7 +25,7 @@ from pymongo.read_concern import ReadConcern
 
 from common.coalescer import Coalescer
 from common.contracts.job import InputRef, RunState, RunSubmit
-from common.mongo.client import Document
+from common.mongo.client import Document, is_away
 from common.mongo.clock import NOW, from_now
 from services.job.adapters.mongodb import pipelines
 from services.job.adapters.mongodb.flows import FlowSnapshot, MongoFlows, Remainder, Write, looking_later, serving
@@ -88,7 +88,7 @@ class MongoClaims:
         self._newest = runs.with_options(read_concern=ReadConcern("local"))
         self._flows = flows
         self._tenants = tenants
-        self._claims: Coalescer[_Claim, Sequence[Claimed]] = Coalescer(self._claim_all)
+        self._claims: Coalescer[_Claim, Sequence[Claimed]] = Coalescer(self._claim_all, is_away=is_away)
 
     async def claim(
         self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float

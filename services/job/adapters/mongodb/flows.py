@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 from common.coalescer import Coalescer
 from common.contracts.job import RunState
 from common.logging import get_logger
-from common.mongo.client import Document, changes
+from common.mongo.client import Document, changes, is_away
 from common.mongo.clock import is_due
 from services.job.domain.fairness import Charge, Flow, flow_key, parts_of
 
@@ -104,7 +104,7 @@ class MongoFlows:
         self._next_write: asyncio.Future[None] | None = None
         self._write_under_way: asyncio.Future[None] | None = None
         self._writer: asyncio.Task[None] | None = None
-        self.estimate: Coalescer[str, int] = Coalescer(self._estimates)
+        self.estimate: Coalescer[str, int] = Coalescer(self._estimates, is_away=is_away)
 
     def put(self, queued: Queued) -> None:
         """Updates the flow of runs that have been written, soon; nobody who queues a run waits for it.

@@ -14,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from common.bounded import BoundedDict
 from common.coalescer import Coalescer
 from common.contracts.job import RunState
-from common.mongo.client import Document
+from common.mongo.client import Document, is_away
 from services.job.adapters.mongodb.flows import MongoFlows
 from services.job.domain.fairness import Flow, parts_of, starts_before
 from services.job.domain.tenants import Tenants
@@ -34,7 +34,7 @@ class _Recent(Generic[Value]):
         self._load = load
         self._now = now
         self._known: BoundedDict[str, tuple[float, Value]] = BoundedDict(MOST_REMEMBERED)
-        self._loads: Coalescer[str, Value] = Coalescer(self._load_all, max_batch=MOST_LOADED)
+        self._loads: Coalescer[str, Value] = Coalescer(self._load_all, is_away=is_away, max_batch=MOST_LOADED)
 
     def has(self, key: str) -> bool:
         return key in self._known and self._known[key][0] + FRESH_SECONDS > self._now()

@@ -22,7 +22,7 @@ from common.coalescer import Coalescer
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
 from common.errors import Conflict, Invalid, StaleFence, Unavailable
 from common.ids import new_id
-from common.mongo.client import Document
+from common.mongo.client import Document, is_away
 from common.mongo.clock import is_due
 from common.mongo.due import claim_due
 from services.job.adapters.mongodb import pipelines
@@ -61,10 +61,10 @@ class MongoRunStore:
         self._flows = MongoFlows(flows, runs)
         self._claims = MongoClaims(runs, self._flows, tenants)
         self._positions = MongoPositions(self._flows, runs, tenants)
-        self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all)
-        self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all)
-        self._cancels: Coalescer[str, RunStatus] = Coalescer(self._cancel_all)
-        self._deletes: Coalescer[str, None] = Coalescer(self._delete_all)
+        self._submits: Coalescer[UpdateOne, bool] = Coalescer(self._submit_all, is_away=is_away)
+        self._changes: Coalescer[_Change, Document | None] = Coalescer(self._change_all, is_away=is_away)
+        self._cancels: Coalescer[str, RunStatus] = Coalescer(self._cancel_all, is_away=is_away)
+        self._deletes: Coalescer[str, None] = Coalescer(self._delete_all, is_away=is_away)
 
     async def submit(self, run: RunSubmit, handover: Handover | None = None) -> Submitted:
         pipeline = pipelines.submit(_document(run), handover, run.deadline_seconds)
