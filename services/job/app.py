@@ -65,7 +65,7 @@ async def open_app(
         problems.install(app)
         health.install(app, readiness, database.check)
         app.include_router(routes.router(queue, offering))
-        app.include_router(metrics.router(database.depths))
+        app.include_router(metrics.router(database.depths, offering.live))
         with_calls = add_calls(app, routes.calls(queue, offering))
 
         await stack.enter_async_context(

@@ -153,8 +153,10 @@ class Depth:
 class QueueDepths(Protocol):
     """What an autoscaler wants to know."""
 
-    async def depths(self) -> list[Depth]:
-        """One for each processor that a queued or running run wants, by name; up to 500."""
+    async def depths(self, live: Collection[str] = frozenset()) -> list[Depth]:
+        """One for each processor that a queued or running run wants; up to 500. Those that are `live` come first, then
+        the longest queues: so nobody can push out the real ones by names that nothing runs.
+        """
 
 
 class QueueHints(Protocol):

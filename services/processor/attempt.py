@@ -8,7 +8,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from common import telemetry
-from common.contracts.job import ClaimedRun, InputRef, NewOutput
+from common.contracts.job import ClaimedRun, InputRef, OutputInfo
 from common.crash import crash_at
 from common.errors import BadGateway, NotFound
 from common.ids import output_blob_id
@@ -35,7 +35,7 @@ class Attempts:
     folder: Path
     transfer_seconds: float
 
-    async def make(self, run: ClaimedRun, lease: Lease) -> list[NewOutput]:
+    async def make(self, run: ClaimedRun, lease: Lease) -> list[OutputInfo]:
         """The outputs, which are in blob by then. Raises `RunFailed`; cancelled, it leaves nothing running."""
         processor = self.processors.get(versions.name_of(run.processor))
         if processor is None:
@@ -68,7 +68,7 @@ class Attempts:
         except TimeoutError:
             raise RunFailed("internal", "The input couldn't be read from the store in time.") from None
 
-    async def _upload(self, run: ClaimedRun, outputs: list[FoundOutput], lease: Lease) -> list[NewOutput]:
+    async def _upload(self, run: ClaimedRun, outputs: list[FoundOutput], lease: Lease) -> list[OutputInfo]:
         lease.enter("UPLOADING")
         try:
             async with asyncio.timeout(self.transfer_seconds):
@@ -97,14 +97,14 @@ async def download(blobs: Blobs, source: InputRef, path: Path) -> None:
         raise BadGateway("blob sent other bytes than the job's input.")
 
 
-async def upload(blobs: Blobs, blob_id: str, output: FoundOutput) -> NewOutput:
+async def upload(blobs: Blobs, blob_id: str, output: FoundOutput) -> OutputInfo:
     """Write an output to blob, which checks size and digest while the bytes arrive. Measured and sent through the same
     descriptor: whatever is under its name by now, it is the same file.
     """
     with output.open() as source:
         size, sha256 = await asyncio.to_thread(_measure, source)
         await until_responded(lambda: blobs.put(blob_id, _read(source), size=size, sha256=sha256), "upload")
-    return NewOutput(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
+    return OutputInfo(name=output.name, mimetype=output.mimetype, size=size, sha256=sha256)
 
 
 def _measure(source: BufferedReader) -> tuple[int, str]:

@@ -64,17 +64,13 @@ class OutputInfo(Wire):
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits in lower case.")
 
 
-def _output_name(name: str) -> str:
-    if not is_output_name(name):
+def _bounded(output: OutputInfo) -> OutputInfo:
+    """Each field has a limit, so that `MAX_OUTPUTS` of them are below 5 MB."""
+    if not is_output_name(output.name):
         raise ValueError("An output's name is one part of a path, of 1 to 128 characters that can be shown.")
-    return name
-
-
-class NewOutput(OutputInfo):
-    """An output as a processor reports it: each field has a limit, so that 5,000 of them are below 5 MB."""
-
-    name: Annotated[str, AfterValidator(_output_name)]
-    mimetype: str = Field(max_length=MAX_MEDIA_TYPE)
+    if len(output.mimetype) > MAX_MEDIA_TYPE:
+        raise ValueError(f"A media type has up to {MAX_MEDIA_TYPE} characters.")
+    return output
 
 
 class RunError(Wire):
@@ -192,7 +188,7 @@ class Complete(Wire):
     """`POST /run/{id}/complete`: the outputs are in blob. May carry the next claim, answered without waiting."""
 
     fence: int
-    outputs: list[NewOutput] = Field(max_length=MAX_OUTPUTS)
+    outputs: list[Annotated[OutputInfo, AfterValidator(_bounded)]] = Field(max_length=MAX_OUTPUTS)
     claim: ClaimRequest | None = None
 
 

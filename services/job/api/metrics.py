@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
@@ -49,7 +49,9 @@ def count_ended(run: RunStatus) -> None:
     RUN_SECONDS.series(run.processor, outcome if known else "other").observe(seconds)
 
 
-def router(depths: QueueDepths, now: Callable[[], float] = time.monotonic) -> APIRouter:
+def router(
+    depths: QueueDepths, live: Callable[[], Awaitable[Collection[str]]], now: Callable[[], float] = time.monotonic
+) -> APIRouter:
     """Needs no token, like the routes of health: it has only numbers and the names of processors.
 
     The label is what runs want: a name, pinned or not. The numbers are those of the whole queue, whichever process is
@@ -66,7 +68,7 @@ def router(depths: QueueDepths, now: Callable[[], float] = time.monotonic) -> AP
         nonlocal known
         async with asking:
             if known is None or known[0] + FRESH_SECONDS <= now():
-                known = now(), generate_latest(_Gauges(await depths.depths()))
+                known = now(), generate_latest(_Gauges(await depths.depths(await live())))
         return Response(known[1] + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -7,8 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.contracts.job import Complete
 from common.mongo.client import Client
+from services.job.adapters.mongodb.depths import MOST_PROCESSORS
 from services.job.api.metrics import GAUGES
-from tests.support.job_service import Job, a_job
+from tests.support.job_service import Job, a_job, an_offer
 
 DEADLINE_SECONDS = 20
 QUEUE = {name for name, _, _ in GAUGES}
@@ -50,3 +51,26 @@ async def test_depth_age_and_what_runs_by_what_is_wanted(mongodb: Client, databa
         async with asyncio.timeout(DEADLINE_SECONDS):
             while (await scraped(job))["gristmill_runs_running", "checksum"]:  # noqa: ASYNC110 - it is kept a while
                 await asyncio.sleep(0.1)
+
+
+async def test_a_run_that_ends_without_a_claim_leaves_the_depth(mongodb: Client, database_name: str) -> None:
+    async with a_job(mongodb, database_name, sweep_seconds=0.1) as job:
+        await job.becomes_ready()
+        unclaimed = [await job.submit("checksum@2") for _ in range(3)]
+        for run in unclaimed:
+            await job.front.cancel(run.id)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await scraped(job)).get(("gristmill_queue_depth", "checksum@2"), 0):  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.1)
+
+
+async def test_what_is_live_is_never_pushed_out_by_names_that_nothing_runs(mongodb: Client, database_name: str) -> None:
+    async with a_job(mongodb, database_name) as job:
+        await job.becomes_ready()
+        await job.processor.offer([an_offer("1.2.0")])
+        await job.submit("checksum")
+        await asyncio.gather(*(job.submit(f"aaa@{n}") for n in range(MOST_PROCESSORS)))
+        await asyncio.gather(*(job.submit(f"aaa@{n}") for n in range(MOST_PROCESSORS)))
+        found = {processor for name, processor in await scraped(job) if name == "gristmill_queue_depth"}
+        assert len(found) == MOST_PROCESSORS
+        assert "checksum" in found

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from common.contracts.job import Complete, NewOutput
+from common.contracts.job import Complete, OutputInfo
 from common.errors import StaleFence
 from common.ids import new_id, output_blob_id
 from services.front.use_cases.advance import _run_of
@@ -109,7 +109,7 @@ async def finished(platform: Platform, client: httpx.AsyncClient) -> str:
     await until(platform, client, job_id, "SUBMITTED")
     run = await claim(platform, job_id)
     await platform.blob.put(output_blob_id(job_id, run.fence, 0), b"x")
-    output = NewOutput(name="o", mimetype="text/plain", size=1, sha256=SHA256_OF_X)
+    output = OutputInfo(name="o", mimetype="text/plain", size=1, sha256=SHA256_OF_X)
     await platform.as_processor.complete(run.id, Complete(fence=run.fence, outputs=[output]))
     await until(platform, client, job_id, "EXECUTION_COMPLETED")
     return job_id

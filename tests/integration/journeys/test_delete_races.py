@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from common.contracts.job import Complete, NewOutput
+from common.contracts.job import Complete, OutputInfo
 from common.errors import Problem
 from common.ids import new_id, output_blob_id
 from services.front.domain.job import Job
@@ -75,7 +75,7 @@ class Race:
             run = await claim(self.platform, self.job_id)
 
             async def complete() -> None:
-                output = NewOutput(name="o", mimetype="text/plain", size=1, sha256=SHA256_OF_X)
+                output = OutputInfo(name="o", mimetype="text/plain", size=1, sha256=SHA256_OF_X)
                 await self.platform.blob.put(output_blob_id(run.id, run.fence, 0), b"x")
                 await self.platform.as_processor.complete(run.id, Complete(fence=run.fence, outputs=[output]))
 

@@ -1,7 +1,7 @@
 """How much waits and runs, from indexes and flows alone."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -23,7 +23,7 @@ class MongoDepths:
         self._flows = flows
         self._runs = runs
 
-    async def depths(self) -> list[Depth]:
+    async def depths(self, live: Collection[str] = frozenset()) -> list[Depth]:
         queued, ages, running = await asyncio.gather(
             self._by_processor(
                 self._flows,
@@ -47,7 +47,8 @@ class MongoDepths:
                 self._runs, [{"$match": pipelines.RUNNING}, {"$group": {"_id": "$processor", "value": {"$sum": 1}}}]
             ),
         )
-        names = sorted({*queued, *ages, *running})[:MOST_PROCESSORS]
+        wanted = {*queued, *ages, *running}
+        names = sorted(wanted, key=lambda name: (name not in live, -queued.get(name, 0), name))[:MOST_PROCESSORS]
         return [Depth(name, queued.get(name, 0), ages.get(name, 0) / 1000, running.get(name, 0)) for name in names]
 
     @staticmethod

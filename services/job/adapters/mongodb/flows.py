@@ -99,7 +99,7 @@ class MongoFlows:
     def __init__(self, flows: AsyncCollection[Document], runs: AsyncCollection[Document]) -> None:
         self._flows = flows
         self._runs = runs
-        self._repaired = ""
+        self._repaired = self._recounted = ""
         self._unwritten: list[Queued] = []
         self._next_write: asyncio.Future[None] | None = None
         self._write_under_way: asyncio.Future[None] | None = None
@@ -181,6 +181,20 @@ class MongoFlows:
             await self._queued([Queued(*parts_of(key), 0)])
             await self._recount(key, flow["queued"])
         return len(asleep)
+
+    async def recount(self, limit: int) -> None:
+        """Corrects the counts of flows that are awake, and puts those to sleep that have no run: one can end without a
+        claim, by a cancel or its deadline.
+
+        One pass looks at `limit` flows, and the next one goes on from there.
+        """
+        query = {**AWAKE, "_id": {"$gt": self._recounted}}
+        found = self._flows.find(query, {"queued": 1, "version": 1}).sort("_id", 1).limit(limit)
+        flows = await found.to_list()
+        self._recounted = flows[-1]["_id"] if len(flows) == limit else ""
+        for flow in flows:
+            if not await self._recount(flow["_id"], flow["queued"]):
+                await self.write(looking_later({flow["_id"]: Remainder(flow["version"], None)}))
 
     async def _recount(self, key: str, estimate: int) -> int:
         runs = await self._runs.count_documents({"state": RunState.QUEUED, "flow": key}, limit=MOST_COUNTED)

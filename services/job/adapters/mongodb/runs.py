@@ -39,6 +39,7 @@ DUPLICATE_KEY = 11000
 CANCEL_TRIES = 4
 SWEPT_AT_ONCE = 1_000
 REPAIRED_AT_ONCE = 5_000
+RECOUNTED_AT_ONCE = 100
 CHANGED = ["state", "fence", "token", "processor", "tenant", "availableAt"]
 STATUS = ["flow", "state", "fence", "attempt", "processor", "started", "phase", "progress", "outputs", "error"]
 STATUS += ["queuedAt", "startedAt", "endedAt"]
@@ -144,6 +145,7 @@ class MongoRunStore:
             self._went_back(lapsed)
         await self._flows.all_written()
         await self._flows.repair(REPAIRED_AT_ONCE)
+        await self._flows.recount(RECOUNTED_AT_ONCE)
         return swept
 
     async def cancel(self, run_id: str) -> RunStatus:
