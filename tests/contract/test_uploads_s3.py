@@ -2,16 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from common.errors import Invalid
+from common.errors import Invalid, NotFound
 from services.blob.adapters.s3.labels import MAX_LABEL_BYTES, labels
-from services.blob.adapters.s3.uploads import MAX_URL_SECONDS
+from services.blob.adapters.s3.store import S3BlobStore
+from services.blob.adapters.s3.uploads import MAX_URL_SECONDS, open_s3_uploads
+from services.blob.ports import StoredBlob
 from tests.support.s3 import TestBucket
 from tests.support.s3_uploading import s3_uploads
 from tests.support.uploading import LONG, SHORT, Uploads, facts_of
@@ -96,6 +99,36 @@ async def test_processes_that_finish_one_upload_at_once_agree(s3_bucket: TestBuc
         assert {status.state for status in ended} == {"COMPLETE"}
         assert await several[0].read(facts) == data
         await nothing_is_left(s3_bucket, facts.id)
+
+
+class LooksTooEarly:
+    """A store of which one look for a blob is answered only when another process has made the blob."""
+
+    def __init__(self, store: S3BlobStore, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        self._store = store
+        self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def stat(self, blob_id: str) -> StoredBlob:
+        if meanwhile := self._meanwhile:
+            self._meanwhile = None
+            await meanwhile()
+            raise NotFound
+        return await self._store.stat(blob_id)
+
+
+@pytest.mark.parametrize("data", [SHORT, LONG], ids=["single", "multipart"])
+async def test_an_upload_that_another_process_finishes_meanwhile_is_never_said_to_be_open(
+    s3_bucket: TestBucket, data: bytes
+) -> None:
+    async with s3_uploads(s3_bucket) as other, s3_bucket.open_store() as store:
+        facts = facts_of(data)
+        await other.send_all(facts, data)
+        early: Any = LooksTooEarly(store, lambda: other.ended(facts))
+        async with open_s3_uploads(early, s3_bucket.options, s3_bucket.session) as uploads:
+            assert (await uploads.status(facts)).state == "COMPLETE"
 
 
 async def test_plans_made_at_once_are_of_one_upload(uploads: Uploads, s3_bucket: TestBucket) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from gristmill import InputFile
 from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.processors import Scripted
+from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_confinement import LIMITS
 
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
@@ -25,7 +26,7 @@ folder = Path(sys.argv[2])
 folder.joinpath("input").touch()
 roomy = Sandbox.started(replace(LIMITS, memory_bytes=2**40), [Scripted()])
 try:
-    asyncio.run(roomy.run(Scripted(), InputFile(folder / "input", "a", "a/b", 0), {"act": sys.argv[3]}, folder))
+    asyncio.run(outputs_of(roomy, Scripted(), InputFile(folder / "input", "a", "a/b", 0), {"act": sys.argv[3]}, folder))
 except RunFailed as failed:
     print(failed.type)
 """

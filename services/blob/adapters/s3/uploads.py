@@ -135,10 +135,19 @@ class S3Uploads:
 
     async def _look(self, facts: UploadFacts, declared: Mapping[int, str] = NONE_DECLARED) -> UploadStatus:
         """Where it is. Raises `Invalid` when all parts are there, and the `declared` ones are others."""
+        if complete := await self._complete(facts):
+            return complete
+        state = await self._state(facts, declared)
+        # A verification that ended between both looks made the blob before it removed what had arrived.
+        if state == "OPEN" and (complete := await self._complete(facts)):
+            return complete
+        return UploadStatus(id=facts.id, state=state)
+
+    async def _complete(self, facts: UploadFacts) -> UploadStatus | None:
         try:
             blob = await self._store.stat(facts.id)
         except NotFound:
-            return UploadStatus(id=facts.id, state=await self._state(facts, declared))
+            return None
         return UploadStatus(id=facts.id, state="COMPLETE", size=blob.size, sha256=blob.sha256)
 
     async def _state(self, facts: UploadFacts, declared: Mapping[int, str]) -> UploadState:
