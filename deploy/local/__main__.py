@@ -2,13 +2,14 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
 from common.settings import load
 from deploy.local import keys, tokens
 from deploy.local.backup import BackupError, backup, restore
-from deploy.local.checks import CheckError, check_room
+from deploy.local.checks import CheckError, check_names, check_room
 from deploy.local.mongod import MongodError
 from deploy.local.seaweed import SeaweedError
 from deploy.local.settings import LocalSettings, TokenSettings
@@ -27,6 +28,7 @@ def main() -> int:
     try:
         told = parser.parse_args()
         if told.command == "up":
+            check_names(os.environ)
             asyncio.run(up(load(LocalSettings)))
         elif told.command == "token":
             print(token(load(TokenSettings)))

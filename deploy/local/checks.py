@@ -1,11 +1,19 @@
 """What is looked at before anything is started, so that a fault is one sentence and not a log."""
 
+import difflib
+import errno
 import fcntl
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from deploy.local.settings import LocalSettings, TokenSettings
+from gristmill.faults import unknown
+
+NEARLY = 0.85  # of `difflib`: one letter in seven is another
+PREFIXES = ("FRONT_", "BLOB_", "JOB_", "PROCESSOR_")
 
 NEEDED_BYTES = 1024**3
 
@@ -21,21 +29,31 @@ def check_ports(ports: Mapping[str, tuple[str, int]]) -> None:
         if port in seen:
             raise CheckError(f"{seen[port]} and {setting} are both {port}: give one of them another port.")
         seen[port] = setting
-        if not is_free(host, port):
+        error = _bind(host, port)
+        if isinstance(error, socket.gaierror) or (error and error.errno == errno.EADDRNOTAVAIL):
+            raise CheckError(f"{host} is no address of this machine: set FRONT_HOST to 127.0.0.1 or 0.0.0.0.")
+        if error and error.errno in (errno.EACCES, errno.EPERM):
+            raise CheckError(f"Port {port} ({setting}) needs rights that you don't have: set {setting} above 1023.")
+        if error:
             raise CheckError(f"Port {port} ({setting}) is taken: stop what listens there, or set {setting} to another.")
 
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen at this address."""
+    return _bind(host, port) is None
+
+
+def _bind(host: str, port: int) -> OSError | None:
+    """What keeps a server from listening at this address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As the servers do: a port that only has old connections in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error
+    return None
 
 
 def check_room(data: Path, needed_bytes: int = NEEDED_BYTES) -> None:
@@ -63,3 +81,26 @@ def only_one(data: Path) -> Iterator[None]:
                 f"Gristmill runs already with the data in {data}: stop it, or set GRISTMILL_DATA to another folder."
             ) from None
         yield
+
+
+def check_names(environment: Mapping[str, str]) -> None:
+    """Raises `CheckError` for a variable that is nearly a setting of ours: it would do nothing, silently. Others that
+    begin like ours may be somebody else's, such as `JOB_NAME` of a build server.
+    """
+    ours = [name for name in environment if name.startswith(PREFIXES)]
+    known = {name.upper() for kind in (LocalSettings, TokenSettings) for name in kind.model_fields}
+    if not set(ours) - known:
+        return
+    # Imported only now: most who start it set nothing of the services.
+    from services.blob.settings import Settings as BlobSettings
+    from services.front.settings import Settings as FrontSettings
+    from services.front.settings import TrackerSettings
+    from services.job.settings import Settings as JobSettings
+    from services.processor.settings import Settings as ProcessorSettings
+
+    of_services = (FrontSettings, TrackerSettings, BlobSettings, JobSettings, ProcessorSettings)
+    for kind in of_services:
+        known |= {(kind.model_config.get("env_prefix", "") + name).upper() for name in kind.model_fields}
+    for name in ours:
+        if name not in known and difflib.get_close_matches(name, known, 1, NEARLY):
+            raise CheckError(unknown(name, known, "setting"))

@@ -86,13 +86,13 @@ async def plan_uploads(uploads: UploadStore, requests: Sequence[UploadRequest], 
     Raises `Invalid` for an id that no blob can have or that is there twice, `TooLarge`, `StorageFull`, `Conflict`.
     """
     _check_facts([request.facts for request in requests])
-    dealt, left = [], MAX_URLS
+    dealt, remaining = [], MAX_URLS
     for request in requests:
         if request.facts.size > max_bytes:
             raise TooLarge
         missing = max(0, part_count(request.facts.size) + 1 - request.from_part)
-        urls = min(request.max_urls, missing, left)
-        left -= urls
+        urls = min(request.max_urls, missing, remaining)
+        remaining -= urls
         dealt.append(request.model_copy(update={"max_urls": urls}))
     return await _for_each(dealt, uploads.plan)
 

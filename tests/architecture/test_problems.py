@@ -8,12 +8,12 @@ PAGE = page("docs/problems.md")
 
 
 def test_every_problem_is_on_the_page_as_it_is_in_the_code() -> None:
-    listed = [row[:3] for row in rows(section(PAGE, "## Answers to requests"))]
+    listed = [row[:3] for row in rows(section(PAGE, "## Problems of requests"))]
     assert listed == [[kind.slug, str(kind.status), kind.default_detail()] for kind in all_problems()]
 
 
 def test_every_problem_says_what_to_do() -> None:
-    assert all(row[3] for row in rows(section(PAGE, "## Answers to requests")))
+    assert all(row[3] for row in rows(section(PAGE, "## Problems of requests")))
 
 
 def test_every_error_of_a_job_is_on_the_page_as_it_is_in_the_code() -> None:

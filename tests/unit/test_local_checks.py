@@ -10,7 +10,7 @@ import pytest
 
 from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 from deploy.local import keys, tokens
-from deploy.local.checks import CheckError, check_ports, check_room, is_free, only_one
+from deploy.local.checks import CheckError, check_names, check_ports, check_room, is_free, only_one
 from deploy.local.processes import services
 from deploy.local.settings import LocalSettings
 
@@ -23,6 +23,26 @@ def test_a_taken_port_is_one_sentence_that_names_its_setting() -> None:
         with pytest.raises(CheckError, match=rf"^Port {port} \(BLOB_PORT\) is taken: [^\n]*\.$"):
             check_ports({"BLOB_PORT": ("127.0.0.1", port)})
     assert is_free("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_that_is_elsewhere_is_not_called_a_taken_port(host: str) -> None:
+    with pytest.raises(CheckError, match=rf"^{host} is no address of this machine: set FRONT_HOST [^\n]*\.$"):
+        check_ports({"FRONT_PORT": (host, 0)})
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("FRONT_RATE_REQESTS", "FRONT_RATE_REQUESTS"),
+        ("PROCESSOR_SLOT", "PROCESSOR_SLOTS"),
+        ("BLOB_S3_ENDPIONT", "BLOB_S3_ENDPOINT"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(misspelt: str, meant: str) -> None:
+    with pytest.raises(CheckError, match=f"There is no setting `{misspelt}`. Did you mean `{meant}`?"):
+        check_names({"PATH": "/bin", misspelt: "1"})
+    check_names({"PATH": "/bin", meant: "1", "FRONT_PORT": "8000", "JOB_TENANTS": "{}", "JOB_NAME": "a build server's"})
 
 
 def test_two_settings_cannot_name_the_same_port() -> None:

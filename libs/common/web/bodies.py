@@ -30,17 +30,17 @@ async def stream(request: Request, stall_seconds: float) -> AsyncIterator[bytes]
     """
     loop = asyncio.get_running_loop()
     chunks = request.stream()
-    left, taken = stall_seconds, 0
+    remaining, taken = stall_seconds, 0
     try:
         while True:
             # Around each chunk, and not around the loop: whoever takes the chunks may be slow, and no client's fault.
             waits_since = loop.time()
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(remaining):
                 chunk = await anext(chunks)
-            left -= loop.time() - waits_since
+            remaining -= loop.time() - waits_since
             taken += len(chunk)
             if taken >= LEAST_BYTES:
-                left, taken = stall_seconds, 0
+                remaining, taken = stall_seconds, 0
             if chunk:
                 yield chunk
     except StopAsyncIteration:

@@ -100,14 +100,14 @@ class Folder:
         crash_at("blob.named")
         try:
             # Also when the blob was there already: who made it may not have come as far as this.
-            self.settle(blob_id)
+            self.sync_name(blob_id)
         except OSError:
             if created:
                 self._path(blob_id).unlink(missing_ok=True)
             raise
         return created
 
-    def settle(self, blob_id: str) -> None:
+    def sync_name(self, blob_id: str) -> None:
         """See to it that the blob's name, or that it has none, is on disk."""
         self.sync(self._path(blob_id).parent)
 
@@ -141,7 +141,7 @@ class Folder:
             path.unlink()
         except FileNotFoundError:
             raise NotFound from None
-        self.settle(blob_id)
+        self.sync_name(blob_id)
 
     def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
         """Blobs by (shard, id)."""

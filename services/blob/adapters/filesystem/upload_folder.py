@@ -185,9 +185,9 @@ class UploadFolder:
         for entry in self._entries():
             if _last_used(entry) < before:
                 swept += self.remove(entry.name)
-        for left in self._uploads.glob("~*"):
-            if _last_used(left) < time.time() - LEFT_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+        for leftover in self._uploads.glob("~*"):
+            if _last_used(leftover) < time.time() - LEFT_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
         return swept
 
     def _finished(self, facts: UploadFacts) -> UploadStatus:
@@ -195,7 +195,7 @@ class UploadFolder:
         if blob.size != facts.size or facts.sha256 not in (None, blob.sha256):
             return UploadStatus(id=facts.id, state="MISMATCH")
         if self._path(facts.id).exists():
-            self._folder.settle(facts.id)  # who made the blob may not have come as far as this
+            self._folder.sync_name(facts.id)  # who made the blob may not have come as far as this
             self.remove(facts.id)
         return UploadStatus(id=facts.id, state="COMPLETE", size=blob.size, sha256=blob.sha256)
 

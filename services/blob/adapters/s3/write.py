@@ -128,7 +128,7 @@ class StagedObject:
             if (there.blob.size, there.blob.sha256) != (footer.size, footer.sha256.hex()):
                 raise AlreadyExists
             return False
-        raise Unavailable("The store doesn't settle who may write this blob.")
+        raise Unavailable("The store doesn't decide who may write this blob.")
 
     async def discard(self) -> None:
         """Give up what was not published."""
