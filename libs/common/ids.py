@@ -1,6 +1,8 @@
 """Ids: UUIDv7 (RFC 9562) for jobs, and the flat blob ids that front and the processors derive from them."""
 
+import hashlib
 import re
+from uuid import UUID
 
 from uuid_utils import uuid7
 
@@ -13,6 +15,16 @@ _INPUT = re.compile(rf"i-(?P<job>{JOB_ID.pattern})")
 def new_id() -> str:
     """A new id; ids made later sort after it, to the millisecond."""
     return str(uuid7())
+
+
+def id_within(parent_id: str, position: int) -> str:
+    """The id of number `position`, from 0 to 4,095, of what belongs to `parent_id`: the same each time, as old as the
+    parent's, and in the order of the positions (UUIDv7, whose `rand_a` is the position).
+    """
+    milliseconds = UUID(parent_id).int >> 80
+    digest = hashlib.sha256(f"{parent_id} {position}".encode()).digest()
+    random = int.from_bytes(digest[:8]) & (1 << 62) - 1
+    return str(UUID(int=milliseconds << 80 | 7 << 76 | position << 64 | 0b10 << 62 | random))
 
 
 def is_job_id(text: str) -> bool:

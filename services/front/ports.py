@@ -85,10 +85,12 @@ class BatchStore(Protocol):
     """Batches, and the jobs of theirs whose files are being uploaded; kept with the jobs, on the same clock."""
 
     async def insert_uploads(self, uploads: Sequence[NewUpload]) -> None:
-        """Write jobs as `CREATED`, without a lease. `claim_uploads` returns them from 2 s later on."""
+        """Write jobs as `CREATED`, without a lease. `claim_uploads` returns them from 2 s later on. Jobs that are there
+        already stay as they are.
+        """
 
     async def insert_batch(self, batch: NewBatch) -> None:
-        """Write the batch; its jobs count from then on."""
+        """Write the batch; its jobs count from then on. One that is there already stays as it is."""
 
     async def find_batch(self, batch_id: str) -> Batch | None:
         """The batch, whoever it belongs to; None when there is none."""

@@ -173,3 +173,20 @@ async def test_what_is_forgotten_is_gone(stores: Stores) -> None:
     _, ids = await new_batch(stores, 2)
     await stores.batches.forget(ids[:1])
     assert set(await stores.jobs.find_many(ids)) == set(ids[1:])
+
+
+async def test_what_is_there_is_not_written_again(stores: Stores) -> None:
+    batch_id = new_id()
+    upload = new_upload(batch_id)
+    batch = NewBatch(batch_id, ALICE, "$name", "checksum", held=True)
+    await stores.batches.insert_uploads([upload])
+    await stores.batches.insert_batch(batch)
+    await stores.jobs.apply(upload.job.id, Transition.not_stored(JobError("upload-expired", "It was late.")))
+    await stores.batches.release_batch(batch_id)
+    before = await stores.batches.find_batch(batch_id)
+    await stores.batches.insert_uploads([upload])
+    await stores.batches.insert_batch(batch)
+    job = await stores.jobs.find(upload.job.id)
+    assert job is not None
+    assert job.status is Status.STORED_ERROR
+    assert await stores.batches.find_batch(batch_id) == before

@@ -175,7 +175,7 @@ class MemoryBatchStore:
 
     async def insert_uploads(self, uploads: Sequence[NewUpload]) -> None:
         now = self._clock.now
-        for new in uploads:
+        for new in (new for new in uploads if new.job.id not in self._entries):
             job = Job(
                 id=new.job.id,
                 owner=new.job.owner,
@@ -199,6 +199,8 @@ class MemoryBatchStore:
             self._entries[job.id] = _Entry(job, None, self._after(2))
 
     async def insert_batch(self, batch: NewBatch) -> None:
+        if batch.id in self._batches:
+            return
         self._batches[batch.id] = Batch(batch.id, batch.owner, batch.name, batch.processor, batch.held, self._clock.now)
         if batch.held:
             self._held_due_at[batch.id] = self._clock.now

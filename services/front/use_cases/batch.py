@@ -8,7 +8,7 @@ from datetime import datetime
 from common import telemetry
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
 from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
-from common.ids import input_blob_id, is_job_id, new_id
+from common.ids import id_within, input_blob_id, is_job_id
 from gristmill.wire.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from services.front.domain import media, names
 from services.front.domain.batch import Batch, NewBatch, upload_seconds
@@ -75,7 +75,9 @@ class Batches:
 
     async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSnapshot:
         """Write a job for each file, and then the batch: a crash before that leaves jobs that no response has named,
-        and the tracker forgets them. A request that repeats another one gets that one's batch. Raises `Invalid`,
+        and the tracker forgets them. The ids follow from the batch's, and nothing that is there is written again: so
+        two fronts that both carry out one request, since one was held up, make one batch. A request that repeats
+        another one gets that one's batch. Raises `Invalid`,
         `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and `TooManyRequests`.
         """
         if idempotent.repeats:
@@ -89,8 +91,6 @@ class Batches:
         self._check_files(entry, request.files)
         held = request.start == "all"
         await idempotent.seal()
-        if idempotent.taken_over:
-            await self._forget_jobs(idempotent.id)
         batch = NewBatch(idempotent.id, owner, names.clean(request.name), wanted, held)
         uploads = self._uploads(batch, request, retention, deadline)
         await self._store.insert_uploads(uploads)
@@ -133,13 +133,6 @@ class Batches:
 
     async def exists(self, batch_id: str) -> bool:
         return await self._store.find_batch(batch_id) is not None
-
-    async def _forget_jobs(self, batch_id: str) -> None:
-        """Those of a front that died before it wrote their batch; no response has named them."""
-        jobs = await self._store.batch_jobs(batch_id, "", MAX_BATCH_FILES, deleted=True)
-        for job in jobs:
-            await self._blobs.abort_upload(input_blob_id(job.id))
-        await self._store.forget([job.id for job in jobs])
 
     async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSnapshot:
         """A page of a batch's jobs. Raises `NotFound` unless there is such a batch and it is this owner's."""
@@ -188,9 +181,9 @@ class Batches:
     ) -> list[NewUpload]:
         speed = request.link_bits_per_second or self._link_bits_per_second
         uploads, before = [], 0
-        for file in request.files:
+        for position, file in enumerate(request.files):
             job = NewJob(
-                id=new_id(),
+                id=id_within(batch.id, position),
                 owner=batch.owner,
                 name=names.clean(file.name),
                 mimetype=media.parse(file.mimetype),

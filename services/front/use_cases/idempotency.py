@@ -24,15 +24,11 @@ log = get_logger()
 
 
 class IdempotentRequest:
-    """A request that creates something under `id`, once; it `repeats` another when that is created already.
+    """A request that creates something under `id`, once; it `repeats` another when that is created already."""
 
-    `taken_over`: an earlier request with the same key lost its lease, and may have got anywhere.
-    """
-
-    def __init__(self, job_id: str, *, repeats: bool = False, taken_over: bool = False) -> None:
+    def __init__(self, job_id: str, *, repeats: bool = False) -> None:
         self.id = job_id
         self.repeats = repeats
-        self.taken_over = taken_over
 
     def describe(self, head: Sequence[str | None], params: Iterable[tuple[str, str]] = ()) -> None:
         """Begin the fingerprint with what the request has beside its body, before that is hashed."""
@@ -61,7 +57,7 @@ class KeyedRequest(IdempotentRequest):
         repeats: bool,
         lease_seconds: float,
     ) -> None:
-        super().__init__(known.id, repeats=repeats, taken_over=known.taken_over)
+        super().__init__(known.id, repeats=repeats)
         self._store = store
         self._scope = scope
         self._token = token

@@ -180,10 +180,12 @@ async def test_a_lapsed_lease_is_taken_over_with_the_same_id(
 
 
 async def test_a_batch_taken_over_has_each_file_once(platform: Platform, alice: httpx.AsyncClient) -> None:
-    batch_id = (await post_batch(alice)).json()["id"]
+    first = (await post_batch(alice)).json()
+    batch_id = first["id"]
     await platform.core.batches.batches.delete_one({"_id": batch_id})
     await died(platform, batch_id, {})
     again = (await post_batch(alice)).json()
+    assert [item["id"] for item in again["items"]] == [item["id"] for item in first["items"]]
     assert (again["id"], len(again["items"])) == (batch_id, 1)
     assert await platform.core.jobs.jobs.count_documents({"batchId": batch_id}) == 1
 

@@ -12,7 +12,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from common.mongo.client import Client, Document, literal, literals
 from common.mongo.clock import from_now
 from common.mongo.due import claim_due
-from services.front.adapters.mongodb.jobs import job_of, new_fields
+from services.front.adapters.mongodb.jobs import job_of, new_fields, where_nothing_is
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
 
@@ -59,7 +59,7 @@ class MongoBatchStore:
             "processor": batch.processor,
         }
         held = {"heldDueAt": "$$NOW"} if batch.held else {}
-        stages = [{"$set": {**literals(fields), **held, "createdAt": "$$NOW"}}]
+        stages = where_nothing_is("createdAt", {**literals(fields), **held, "createdAt": "$$NOW"})
         await self.batches.bulk_write([UpdateOne({"_id": batch.id}, stages, upsert=True)])
 
     async def find_batch(self, batch_id: str) -> Batch | None:
@@ -131,23 +131,19 @@ class MongoBatchStore:
 
 def _insert(upload: NewUpload) -> UpdateOne:
     held = {"held": True} if upload.held else {}
-    stages = [
-        {
-            "$set": {
-                **new_fields(upload.job, [Status.CREATED]),
-                **held,
-                "batchId": literal(upload.batch_id),
-                "upload": {
-                    "sha256": literal(upload.sha256),
-                    "expiresAt": from_now(upload.expires_seconds),
-                    "bitsPerSecond": upload.bits_per_second,
-                },
-                "uploadDueAt": from_now(FIRST_LOOK_SECONDS),
-                "uploadLooks": 0,
-            }
-        }
-    ]
-    return UpdateOne({"_id": upload.job.id}, stages, upsert=True)
+    fields = {
+        **new_fields(upload.job, [Status.CREATED]),
+        **held,
+        "batchId": literal(upload.batch_id),
+        "upload": {
+            "sha256": literal(upload.sha256),
+            "expiresAt": from_now(upload.expires_seconds),
+            "bitsPerSecond": upload.bits_per_second,
+        },
+        "uploadDueAt": from_now(FIRST_LOOK_SECONDS),
+        "uploadLooks": 0,
+    }
+    return UpdateOne({"_id": upload.job.id}, where_nothing_is("status", fields), upsert=True)
 
 
 def _batch(document: Document) -> Batch:

@@ -94,10 +94,7 @@ class MongoJobStore:
         return await self._inserted(job, [Status.CREATED, Status.STORED], lease_seconds)
 
     async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
-        fields = {**new_fields(job, history), "leaseUntil": from_now(lease_seconds)}
-        new = {"$mergeObjects": ["$$ROOT", fields]}
-        # Only two requests with one idempotency key can write one job: nothing that has come of it is undone.
-        stages = [{"$replaceWith": {"$cond": [{"$gt": ["$status", None]}, "$$ROOT", new]}}]
+        stages = where_nothing_is("status", {**new_fields(job, history), "leaseUntil": from_now(lease_seconds)})
         await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), ""))
         inserted = await self.find(job.id)
         if inserted is None:
@@ -237,6 +234,14 @@ def _lease(target: Status, seconds: float) -> str | Document:
     if target.is_final:
         return "$$REMOVE"
     return {"$cond": ["$held", "$$REMOVE", from_now(seconds)]}
+
+
+def where_nothing_is(field: str, fields: Document) -> list[Document]:
+    """Stages of an upsert that write a document unless it is there, with `field`. Only two requests with one
+    idempotency key can write the same: nothing that has come of it is undone.
+    """
+    new = {"$mergeObjects": ["$$ROOT", fields]}
+    return [{"$replaceWith": {"$cond": [{"$gt": [f"${field}", None]}, "$$ROOT", new]}}]
 
 
 def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
