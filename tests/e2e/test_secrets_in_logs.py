@@ -36,7 +36,7 @@ class Planted:
         return {path.stem: path.read_text(errors="replace") for path in (self.local.data / "logs").glob("*.log")}
 
 
-@pytest.fixture(params=["filesystem", *long("s3")])
+@pytest.fixture(params=long("filesystem", "s3"))
 async def planted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Planted]:
     settings = environment(tmp_path / "data")
     port = int(settings["MONGODB_PORT"])

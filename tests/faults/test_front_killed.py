@@ -62,7 +62,10 @@ async def test_fault_01_front_killed_before_the_job_is_written(tmp_path: Path, k
 
 @pytest.mark.parametrize(
     ("kind", "state"),
-    [pytest.param("json", "CREATED", id="04"), pytest.param("raw", "STORED", id="05", marks=pytest.mark.long)],
+    [
+        pytest.param("json", "CREATED", id="04", marks=pytest.mark.long),
+        pytest.param("raw", "STORED", id="05", marks=pytest.mark.long),
+    ],
 )
 async def test_fault_02_04_05_front_killed_after_the_job_is_written(tmp_path: Path, kind: str, state: str) -> None:
     async with crashing("front.written", tmp_path, **SHORT_KEYS) as (local, mark), local.client() as http:
