@@ -60,7 +60,7 @@ FUZZ = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-FEW, MANY = 4, 30
+FEW, MANY = 3, 30
 # The committed page, which tests/architecture holds to the code.
 PAGE: dict[str, Any] = json.loads((Path(__file__).parents[3] / "docs/openapi/front.json").read_text())
 ROUTES = [

@@ -13,6 +13,7 @@ from PIL import Image
 
 from common.errors import Unavailable
 from common.ids import input_blob_id, new_id, output_blob_id
+from common.loops import stop
 from services.front import tracker
 from services.front.domain.job import NewJob, Output, Owner, Transition
 from services.front.domain.periods import DAY
@@ -338,6 +339,5 @@ async def test_the_tracker_does_it_by_itself(platform: Platform) -> None:
 
         await eventually(gone)
     finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        await stop(working)  # a cancellation alone may get lost
     assert await blobs_of(platform, status["id"]) == set()
