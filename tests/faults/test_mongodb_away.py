@@ -62,6 +62,7 @@ async def test_fault_18_while_mongodb_hangs_every_answer_is_503_and_none_hangs(
     assert (await http.get("/readyz")).status_code == 200
 
 
+@pytest.mark.long
 async def test_fault_18_what_is_acknowledged_while_mongodb_dies_completes(
     local: Local, http: httpx.AsyncClient
 ) -> None:

@@ -94,6 +94,7 @@ class HalfUpload:
             yield PART
 
 
+@pytest.mark.long
 async def test_fault_03_front_killed_in_the_middle_of_a_raw_upload(gristmill: Gristmill) -> None:
     async with gristmill.local.client(subject="uploader") as http, asyncio.timeout(ENOUGH_SECONDS):
         upload = HalfUpload(http, gristmill)

@@ -115,6 +115,7 @@ async def mill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mill]:
         yield each
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("processor", "why", "attempts"),
     [pytest.param("hanging", "timeout", 3, id="12"), pytest.param("greedy", "resource-limit", 1, id="13")],
