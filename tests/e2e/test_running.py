@@ -31,7 +31,7 @@ def end_by_killing_its_parent(local: Local) -> None:
     local.process.kill()
 
 
-@pytest.mark.parametrize("end", [end_by_sigterm, *long(end_by_killing_the_runner, end_by_killing_its_parent)])
+@pytest.mark.parametrize("end", long(end_by_sigterm, end_by_killing_the_runner, end_by_killing_its_parent))
 async def test_nothing_is_left_behind(tmp_path: Path, end: Callable[[Local], None]) -> None:
     async with running(environment(tmp_path), UNDER_A_PARENT) as local:
         processes = descendants_of(local.pid)

@@ -27,7 +27,7 @@ async def test_fault_07_blob_killed_between_write_fsync_and_rename(tmp_path: Pat
     "moment",
     [
         pytest.param("job.claimed", id="08", marks=pytest.mark.long),
-        pytest.param("processor.working", id="09"),
+        pytest.param("processor.working", id="09", marks=pytest.mark.long),
         pytest.param("processor.completed", id="11", marks=pytest.mark.long),
     ],
 )
