@@ -73,15 +73,8 @@ class Coalescer(Generic[Item, Result]):
     async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         if not batch:
             return
-        results: Sequence[Result | Exception]
         try:
-            results = await self._run([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits, whatever it is
-            if len(batch) > 1 and not self._is_away(error):
-                for entry in batch:
-                    await self._run_batch([entry])
-                return
-            results = [error] * len(batch)
+            results = await self._results([item for item, _ in batch])
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -93,3 +86,11 @@ class Coalescer(Generic[Item, Result]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+    async def _results(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        try:
+            return await self._run(items)
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits, whatever it is
+            if len(items) == 1 or self._is_away(error):
+                return [error] * len(items)
+        return [result for item in items for result in await self._results([item])]

@@ -123,6 +123,26 @@ def test_a_parameter_that_is_missing_is_pointed_at() -> None:
     assert refused.value.errors == [{"pointer": "/params/language", "detail": detail}]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}},
+        {"$ref": "#/$defs/any", "$defs": {"any": {"anyOf": [{"$ref": "#/$defs/any"}, False, {"type": "integer"}]}}},
+        {"enum": [f"value-{n}" for n in range(5_000)]},
+        {"type": "array", "items": False},
+        {"type": "string", "pattern": "^x$", "description": 7},
+    ],
+)
+def test_whatever_a_schema_is_like_a_sentence_comes_of_it(schema: dict[str, Any]) -> None:
+    assert 0 < len(faults.wrong(schema, {"a": 1}, schema)) < 1_000
+
+
+def test_many_faults_are_cut_short() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Order.model_validate({"size": 20, **{f"{n}" * 1_000: n for n in range(500)}})
+    assert len(list(faults.explain(refused.value, Order))) == 100
+
+
 def _models() -> Iterator[type[BaseModel]]:
     for module in (public, processors):
         for kind in vars(module).values():

@@ -16,6 +16,9 @@ from pydantic_core import ErrorDetails
 
 MAX_TEXT = 40
 _MAX_NAMES = 12
+_MAX_FAULTS = 100
+_MAX_COMPARED = 128
+_MAX_DEPTH = 4  # a schema may hold itself
 _CLAUSE_END = re.compile(r"[:;.] ")
 
 Schema = Mapping[str, Any]
@@ -31,7 +34,7 @@ def wrong(schema: Schema, value: object, root: Schema, *, echo: bool = True) -> 
 def unknown(name: str, known: Iterable[str], kind: str) -> str:
     """A sentence for a name that isn't among those `known` of its `kind`."""
     names = sorted(known)
-    if close := difflib.get_close_matches(name, names, 1):
+    if len(name) <= _MAX_COMPARED and (close := difflib.get_close_matches(name, names, 1)):
         return f"There is no {kind} `{_short(name)}`. Did you mean `{close[0]}`?"
     if names and len(names) <= _MAX_NAMES:
         return f"There is no {kind} `{_short(name)}`. There is {_listed(names, 'and')}."
@@ -43,22 +46,25 @@ def missing(schema: Schema | None, root: Schema) -> str:
     return "It is missing." if not schema else f"It is missing. It should be {wanted(schema, root)}."
 
 
-def wanted(schema: Schema, root: Schema) -> str:
+def wanted(schema: Schema, root: Schema, depth: int = _MAX_DEPTH) -> str:
     """What fits `schema`, in words: "a whole number from 1 to 100"."""
     schema = _resolved(schema, root)
+    if depth == 0:
+        return "as its schema describes"
     if alternatives := [*schema.get("anyOf", ()), *schema.get("oneOf", ())]:
-        for each in alternatives:
-            if "pattern" in each and "description" in each | schema:
-                return _first_clause(str((schema | each)["description"]))
-        words = [wanted(each, root) for each in alternatives if _resolved(each, root).get("type") != "null"]
+        resolved = [_resolved(each, root) for each in alternatives]
+        for each in resolved:
+            if "pattern" in each and (description := each.get("description", schema.get("description"))):
+                return _first_clause(str(description))
+        words = [wanted(each, root, depth - 1) for each in resolved if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(words)) or "null"
     if "const" in schema:
         return f"`{schema['const']}`"
-    if "enum" in schema:
+    if schema.get("enum"):
         return f"one of {_listed(schema['enum'], 'or')}"
     kind = schema.get("type")
     kinds = [kind] if isinstance(kind, str) else list(kind or [_implied(schema)])
-    return " or ".join(_of_kind(each, schema, root) for each in kinds if each != "null" or len(kinds) == 1)
+    return " or ".join(_of_kind(each, schema, root, depth) for each in kinds if each != "null" or len(kinds) == 1)
 
 
 def described(value: object) -> str:
@@ -96,9 +102,9 @@ def schema_at(root: Schema, location: Sequence[str | int]) -> Schema | None:
 def explain(
     error: ValidationError, model: type[BaseModel], *, echo: bool = True
 ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Where each fault is that pydantic found, and a sentence about it; `echo` as in `wrong`."""
+    """Where each of the first 100 faults is that pydantic found, and a sentence about it; `echo` as in `wrong`."""
     root = _schema(model)
-    for fault in error.errors(include_url=False):
+    for fault in error.errors(include_url=False)[:_MAX_FAULTS]:
         yield fault["loc"], explain_one(fault, root, echo=echo)
 
 
@@ -176,7 +182,7 @@ def _implied(schema: Schema) -> str:
     return "any"
 
 
-def _of_kind(kind: str, schema: Schema, root: Schema) -> str:
+def _of_kind(kind: str, schema: Schema, root: Schema, depth: int) -> str:
     if kind in ("integer", "number"):
         noun = "a whole number" if kind == "integer" else "a number"
         step = f", a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
@@ -184,7 +190,7 @@ def _of_kind(kind: str, schema: Schema, root: Schema) -> str:
     if kind == "string":
         return _text(schema)
     if kind == "array":
-        return _list(schema, root)
+        return _list(schema, root, depth)
     return {"boolean": "true or false", "object": "an object", "null": "null"}.get(kind, "something else")
 
 
@@ -199,7 +205,7 @@ def _range(schema: Schema) -> str:
 
 def _text(schema: Schema) -> str:
     if "pattern" in schema:
-        return _first_clause(schema.get("description") or "a text of a certain form")
+        return _first_clause(str(schema.get("description") or "a text of a certain form"))
     if schema.get("format") == "date-time":
         return "a time with its zone, such as 2026-12-01T12:00:00Z"
     return f"a text{_counted(schema.get('minLength'), schema.get('maxLength'), 'character')}"
@@ -210,8 +216,8 @@ def _first_clause(description: str) -> str:
     return clause[0].lower() + clause[1:] if clause[:2].istitle() else clause
 
 
-def _list(schema: Schema, root: Schema) -> str:
-    of = f", each {wanted(schema['items'], root)}" if schema.get("items") else ""
+def _list(schema: Schema, root: Schema, depth: int) -> str:
+    of = f", each {wanted(schema['items'], root, depth - 1)}" if schema.get("items") else ""
     once = ", each only once" if schema.get("uniqueItems") else ""
     return f"a list{_counted(schema.get('minItems'), schema.get('maxItems'), 'item')}{of}{once}"
 
@@ -225,7 +231,9 @@ def _counted(least: int | None, most: int | None, noun: str) -> str:
 
 
 def _listed(names: Sequence[object], last: str) -> str:
-    quoted = [f"`{name}`" for name in names]
+    quoted = [f"`{_short(str(name))}`" for name in names[:_MAX_NAMES]]
+    if len(names) > _MAX_NAMES:
+        return f"{', '.join(quoted)} {last} {len(names) - _MAX_NAMES:,} others"
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"
 
 

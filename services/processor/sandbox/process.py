@@ -151,7 +151,7 @@ class Sandbox:
         if exit_code == -signal.SIGKILL and oom.kills(counter) != killed_before:
             log.warning("child.killed_for_memory")
             raise RunFailed("resource-limit")
-        return _outputs(_result(exit_code, folder), work, limits)
+        return await asyncio.to_thread(lambda: _outputs(_result(exit_code, folder), work, limits))
 
     def _confining(self, processor: Processor[Any]) -> Confinement:
         return replace(
