@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from common.auth import ServiceTokenVerifier
 from common.logging import get_logger
 from common.web import health, metrics, problems
-from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from services.blob.adapters.filesystem.store import open_filesystem_store
 from services.blob.adapters.filesystem.uploads import DataUrls, open_filesystem_uploads
@@ -101,7 +100,6 @@ def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Setting
     """The routes over a store that is open already."""
     app = FastAPI(title="Gristmill blob", openapi_url=None, redirect_slashes=False)
     app.state.verifier = verifier
-    app.add_middleware(LingeringClose)
     problems.install(app)
     health.install(app, readiness, storage.blobs.check)
     app.include_router(metrics.router())

@@ -20,7 +20,6 @@ from common.mongo.client import Client, opened
 from common.retries import RetryBudget
 from common.web import health, metrics, paths, problems
 from common.web.fast import FastRoutes
-from common.web.middleware.linger import LingeringClose
 from common.web.serve import Listener, Readiness, background
 from gristmill.wire.public import MAX_BATCH_FILES, ServerLimits
 from services.front.adapters.mongodb.batches import MongoBatchStore
@@ -282,7 +281,6 @@ def public_app(readiness: Readiness, check: Callable[[], Awaitable[object]]) -> 
         openapi_tags=docs.TAGS,
         generate_unique_id_function=docs.operation_id,
     )
-    app.add_middleware(LingeringClose)
     app.include_router(jobs.router)
     app.include_router(listing.router)
     app.include_router(batches.router)

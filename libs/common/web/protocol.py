@@ -1,21 +1,24 @@
 """uvicorn's HTTP protocol, with what it leaves out: a deadline and a size for a request's headers, a deadline for who
-takes nothing of a response, and refusals that are problem documents even where the request can't be read. And without
-two of its copies of each body.
+takes nothing of a response, early responses that arrive, and refusals that are problem documents even where the request
+can't be read. And without two of its copies of each body.
 """
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from common.errors import Malformed
-from common.web.middleware.linger import LINGER_SECONDS
 
 HEADER_SECONDS = 10.0
 # What is written at a time has to be taken in this time; the largest of these pieces has half a MiB.
 TAKE_SECONDS = 60.0
 MAX_HEADER_BYTES = 64 * 1024
+LINGER_SECONDS = 2.0
+# A shorter body is in the kernel's buffers anyway, and the server reads and drops it; the connection can stay.
+SHORT_BODY_BYTES = 64 * 1024
 _TOO_LARGE = {"type": "about:blank", "title": "Request Header Fields Too Large", "status": 431}
 
 
@@ -23,6 +26,10 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection. It is closed when a request's headers, the first's or a later one's, take too long to arrive.
 
     What is read between two turns of the loop may come on top of `MAX_HEADER_BYTES`.
+
+    A response that is sent before its request's body has arrived closes the connection, unless the body is short. A
+    server that closed at once would reset the connection, and a client that still sends may lose the response. So what
+    comes is dropped for `LINGER_SECONDS` first (RFC 9112, 9.6); the request itself is over by then, and counts nowhere.
     """
 
     def __init__(
@@ -39,7 +46,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
-        self._refused = False
+        self._lingering = False
+        self._keeps_alive = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -60,13 +68,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._lingering:
             return
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._refused:
+        if self._lingering:
             return
+        if self.cycle is not None and self.cycle.more_body and self.cycle.transport is self.transport:
+            self._expect_body()
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse(431, _TOO_LARGE)
         elif self._deadline is None and (self._in_headers or self._is_idle()):
@@ -99,6 +109,29 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.body = bytearray(received)  # or each of many small chunks would copy all of those before it
         super().on_body(body)
 
+    def _expect_body(self) -> None:
+        """Only for a body that didn't come with its headers: until it is whole, a response ends the connection."""
+        self.cycle.transport = _UnreadBody(self.transport, self.linger)  # type: ignore[assignment]  # what a cycle calls
+        self._keeps_alive = self.cycle.keep_alive
+        if _may_be_long(self.cycle.scope["headers"]):
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.cycle.transport = self.transport
+        if not (self.cycle.more_body or self.cycle.response_started):
+            self.cycle.keep_alive = self._keeps_alive
+
+    def shutdown(self) -> None:
+        self._keeps_alive = False
+        super().shutdown()
+
+    def linger(self) -> None:
+        """Drop what comes, and close a little later."""
+        self._end_headers()
+        self._lingering = True
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, Malformed(msg).document())
 
@@ -123,8 +156,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, document: dict[str, Any]) -> None:
-        self._end_headers()
-        self._refused = True
+        self.linger()
         if self.cycle is not None and not self.cycle.response_complete:
             # It is the body that can't be read: its request has lost its client, and may not answer any more.
             self.cycle.disconnected = True
@@ -138,5 +170,21 @@ class HttpProtocol(HttpToolsProtocol):
             + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             + body
         )
-        # Closed at once, under a client that still sends, the connection would be reset and the response lost.
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+class _UnreadBody:
+    """A connection as the request sees it whose body hasn't arrived: what closes it makes it linger."""
+
+    def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = linger
+
+
+def _may_be_long(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value[:20]) > SHORT_BODY_BYTES  # of digits only, or the parser would have refused it
+        if name == b"transfer-encoding":
+            return True
+    return False

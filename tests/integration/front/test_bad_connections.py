@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,11 +103,13 @@ class Wire:
     async def refusal(self) -> tuple[int, dict[str, str], dict[str, Any]]:
         """The response: a problem document, after which the connection is closed."""
         async with asyncio.timeout(20):
-            answer = await self.reader.read()
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            status, *fields = head.decode().strip().split("\r\n")
+            headers = {name.lower(): value.strip() for name, value in (field.split(":", 1) for field in fields)}
+            body = await self.reader.readexactly(int(headers["content-length"]))
+            with suppress(ConnectionResetError):  # what this client still sends when the connection has been closed
+                assert await self.reader.read() == b""
         self.writer.close()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        status, *fields = head.decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, value in (field.split(":", 1) for field in fields)}
         assert headers["content-type"] == "application/problem+json"
         assert headers["connection"] == "close"
         return int(status.split()[1]), headers, json.loads(body)
@@ -221,6 +224,19 @@ async def test_a_dripping_body_gains_no_time(address: str) -> None:
     assert (status, problem["detail"]) == (400, "The body stalled.")
     dripping.cancel()
     await asyncio.gather(dripping, return_exceptions=True)
+
+
+async def test_a_refusal_arrives_though_its_client_still_sends(address: str, front: Watched) -> None:
+    while not front.ended.empty():
+        front.ended.get_nowait()
+    wire = await Wire.open(address)
+    await wire.post("raw", "Content-Length: 5000")
+    await asyncio.wait_for(front.ended.get(), 20)
+    for _ in range(3):
+        await wire.send(b"x")
+        await asyncio.sleep(0.01)  # a connection that was closed would be reset by now, and its response lost
+    status, _, problem = await wire.refusal()
+    assert (status, problem["detail"]) == (400, "The body stalled.")
 
 
 async def test_slow_headers_of_a_later_request_are_closed(address: str) -> None:

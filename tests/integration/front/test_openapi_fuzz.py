@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+import schemathesis.specs.openapi.schemas  # which it would import in a thread, and Python 3.11 parses in one at a time
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 from schemathesis import APIOperation, Case, GenerationMode

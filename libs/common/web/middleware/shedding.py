@@ -3,7 +3,6 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import Unavailable
-from common.web.middleware.linger import LingeringClose
 from common.web.paths import HEALTH
 from common.web.problems import render
 
@@ -19,13 +18,12 @@ class LoadShedding:
         self._app = app
         self._free = most
         self._let_through = HEALTH + waiting
-        self._refuse = LingeringClose(render(Unavailable("There is too much to do already.")))
+        self._refuse = render(Unavailable("There is too much to do already."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].endswith(self._let_through):
             return await self._app(scope, receive, send)
         if self._free < 1:
-            # What is refused isn't counted, or refusals that linger would keep out what could be done.
             return await self._refuse(scope, receive, send)
         self._free -= 1
         try:
