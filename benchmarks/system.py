@@ -72,6 +72,7 @@ async def system(data: Path, names: Sequence[str], **variables: str) -> AsyncIte
         gristmill_data=data,
         front_port=mongod.free_port(),
         blob_port=mongod.free_port(),
+        blob_data_port=mongod.free_port(),
         job_port=mongod.free_port(),
         front_internal_port=mongod.free_port(),
     )

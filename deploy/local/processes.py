@@ -110,6 +110,7 @@ def _told(settings: LocalSettings, keys: Keys, mongodb_uri: str) -> dict[str, di
         },
         "BLOB_": {
             "BLOB_PORT": str(settings.blob_port),
+            "BLOB_DATA_PORT": str(settings.blob_data_port),
             "BLOB_DATA_DIR": str(settings.data / "blobs"),
             "BLOB_CALLERS_DIR": str(keys.callers_of("blob")),
             "BLOB_UPLOAD_KEY_FILE": str(keys.uploads_secret),

@@ -16,6 +16,7 @@ class LocalSettings(BaseSettings):
     front_host: str = Field("127.0.0.1", description="The address that front's public API listens on.")
     front_port: int = Field(8000, ge=1, le=65_535, description="The public API.")
     blob_port: int = Field(8001, ge=1, le=65_535)
+    blob_data_port: int = Field(8011, ge=1, le=65_535, description="Where files are uploaded by signed URLs.")
     job_port: int = Field(8002, ge=1, le=65_535)
     front_internal_port: int = Field(8010, ge=1, le=65_535, description="Where job reports to front.")
     mongodb_port: int = Field(27_117, ge=1, le=65_535, description="The embedded mongod; another if this is taken.")

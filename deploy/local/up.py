@@ -60,6 +60,7 @@ def _ports(settings: LocalSettings) -> dict[str, tuple[str, int]]:
     return {
         "FRONT_PORT": (settings.front_host, settings.front_port),
         "BLOB_PORT": (loopback, settings.blob_port),
+        **({"BLOB_DATA_PORT": (loopback, settings.blob_data_port)} if settings.blob_store == "filesystem" else {}),
         **({"S3_PORT": (loopback, settings.s3_port)} if settings.embeds_s3 else {}),
         "JOB_PORT": (loopback, settings.job_port),
         "FRONT_INTERNAL_PORT": (settings.front_host, settings.front_internal_port),

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from common.auth import ServiceTokenVerifier
 from common.logging import get_logger
+from common.shares import Shares
 from common.web import health, metrics, problems
 from common.web.serve import Listener, Readiness, background
 from services.blob.adapters.filesystem.store import open_filesystem_store
@@ -17,7 +19,7 @@ from services.blob.adapters.s3.bucket import S3Options
 from services.blob.adapters.s3.store import open_s3_store
 from services.blob.adapters.s3.uploads import open_s3_uploads
 from services.blob.adapters.timed import TimedStore
-from services.blob.api.data import DataCors, data_routes
+from services.blob.api.data import data_routes
 from services.blob.api.routes import blob_routes
 from services.blob.api.uploads import upload_routes
 from services.blob.domain.grants import GrantSigner
@@ -25,22 +27,29 @@ from services.blob.ports import BlobStore, DataPlane, UploadStore
 from services.blob.settings import Settings, StoreSettings
 
 SWEEP_SECONDS = 300
+PREFLIGHT_SECONDS = 3600
 
 log = get_logger()
 
 
 @asynccontextmanager
 async def open_listeners(settings: Settings, readiness: Readiness) -> AsyncIterator[list[Listener]]:
-    """blob as it is served: its one application at its one address."""
-    async with open_app(settings, readiness) as app:
-        yield [Listener(app, settings.host, settings.port, settings.max_requests, access_log=settings.access_log)]
+    """blob as it is served: each application at its own address."""
+    async with open_apps(settings, readiness) as (app, data_app):
+        served = [(app, settings.port)] if data_app is None else [(app, settings.port), (data_app, settings.data_port)]
+        yield [
+            Listener(each, settings.host, port, settings.max_requests, access_log=settings.access_log)
+            for each, port in served
+        ]
 
 
 @asynccontextmanager
-async def open_app(
+async def open_apps(
     settings: Settings, readiness: Readiness, *, verifier: ServiceTokenVerifier | None = None
-) -> AsyncIterator[FastAPI]:
-    """The application, its store and the sweeper of what dead writers left."""
+) -> AsyncIterator[tuple[FastAPI, FastAPI | None]]:
+    """The application for the other services, the one for whoever has a signed URL (where the store has no such URLs
+    of its own), their store, and the sweeper of what dead writers left.
+    """
     verifier = verifier or ServiceTokenVerifier.from_folder("blob", settings.callers_dir)
     async with open_storage(settings) as storage:
 
@@ -48,7 +57,7 @@ async def open_app(
             await sweep_forever(storage, settings.staging_max_age_seconds, settings.upload_max_age_seconds)
 
         async with background(sweep):
-            yield make_app(storage, verifier, settings, readiness)
+            yield make_app(storage, verifier, settings, readiness), make_data_app(storage, settings, readiness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ def s3_options(settings: StoreSettings) -> S3Options:
 
 
 def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Settings, readiness: Readiness) -> FastAPI:
-    """The routes over a store that is open already."""
+    """The routes for the other services, over a store that is open already."""
     app = FastAPI(title="Gristmill blob", openapi_url=None, redirect_slashes=False)
     app.state.verifier = verifier
     problems.install(app)
@@ -109,10 +118,29 @@ def make_app(storage: Storage, verifier: ServiceTokenVerifier, settings: Setting
     app.include_router(
         upload_routes(storage.uploads, max_blob_bytes=settings.max_blob_bytes, stall_seconds=settings.stall_seconds)
     )
-    if storage.plane:
-        plane, signer = storage.plane
-        app.include_router(data_routes(plane, signer, stall_seconds=settings.stall_seconds))
-        app.add_middleware(DataCors, origins=settings.upload_origins)
+    return app
+
+
+def make_data_app(storage: Storage, settings: Settings, readiness: Readiness) -> FastAPI | None:
+    """The data plane, if the store has one: nothing but what a signed URL allows, to pages of `upload_origins` too (the
+    Fetch standard's CORS).
+    """
+    if storage.plane is None:
+        return None
+    plane, signer = storage.plane
+    app = FastAPI(title="Gristmill blob's data plane", openapi_url=None, redirect_slashes=False)
+    problems.install(app)
+    health.install(app, readiness, storage.blobs.check)
+    requests = Shares("uploads under way", settings.max_requests)
+    app.include_router(data_routes(plane, signer, requests, stall_seconds=settings.stall_seconds))
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.upload_origins,
+        allow_methods=["PUT"],
+        allow_headers=["Content-Type", "Content-Digest"],
+        expose_headers=["ETag", "Retry-After"],
+        max_age=PREFLIGHT_SECONDS,
+    )
     return app
 
 

@@ -59,7 +59,10 @@ class Settings(StoreSettings, ServerSettings):
 
     model_config = SettingsConfigDict(env_prefix="BLOB_")
 
-    port: int = Field(8001, ge=1, le=65535, description="The port to listen on.")
+    port: int = Field(8001, ge=1, le=65535, description="The port for the other services; not for the public.")
+    data_port: int = Field(
+        8011, ge=1, le=65535, description="filesystem: the public port, where signed URLs lead and nothing else is."
+    )
     data_dir: Path | None = Field(
         None,
         validate_default=True,
@@ -74,7 +77,7 @@ class Settings(StoreSettings, ServerSettings):
     public_url: str | None = Field(
         None,
         pattern="^https?://",
-        description="An http or https URL: with filesystem where users reach this service; else its address.",
+        description="An http or https URL: with filesystem where users reach `data_port`; else its address.",
     )
     upload_max_age_seconds: int = Field(
         31 * 86_400, ge=86_400, description="When an upload that nobody aborts is removed, after its last byte."
@@ -107,4 +110,4 @@ class Settings(StoreSettings, ServerSettings):
     @property
     def data_url(self) -> str:
         """Where the data plane is reached."""
-        return self.public_url or f"http://{self.host}:{self.port}"
+        return self.public_url or f"http://{self.host}:{self.data_port}"

@@ -11,13 +11,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from common.auth import ServiceTokenSigner, ServiceTokenVerifier
-from common.clients.blob import open_blob_client
+from common.clients.blob import MOST_READERS, MOST_WRITERS, open_blob_client
 from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.clients.jwks import JwksClient
 from common.loops import repeat, until_done
 from common.mongo.client import Client, opened
 from common.retries import RetryBudget
+from common.shares import Shares
 from common.web import health, metrics, paths, problems
 from common.web.fast import FastRoutes
 from common.web.serve import Listener, Readiness, background
@@ -33,7 +34,7 @@ from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, events, internal, jobs, listing, processors
-from services.front.api.bodies import Bodies, BodyBudget
+from services.front.api.bodies import Bodies
 from services.front.api.cursors import Cursors
 from services.front.api.deps import Dependencies
 from services.front.api.headers import MAX_WAIT_SECONDS
@@ -182,6 +183,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             later,
             terms=terms,
             queue_backoff=core.advance.queue_backoff,
+            uploads=Shares("uploads under way", MOST_WRITERS),
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
@@ -212,11 +214,13 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.runs,
             read,
             announce,
-            max_streams=settings.max_streams,
-            max_streams_per_owner=settings.max_streams_per_owner,
+            streams=Shares("streams of events open", settings.max_streams),
+            watched=Shares("jobs watched", settings.max_watched),
             is_draining=lambda: readiness.draining,
         )
         changes.hint = watching.hint
+
+        requests = Shares("requests under way", settings.max_requests)
 
         async def check() -> None:
             await core.mongodb.admin.command("ping")
@@ -224,7 +228,14 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         public = public_app(readiness, check)
         public.state.dependencies = Dependencies(
             tokens=limited,
-            bodies=Bodies(settings.stall_seconds, settings.max_json_bytes, BodyBudget(settings.max_held_bytes)),
+            requests=requests,
+            waits=Shares("requests waiting", settings.max_waits),
+            downloads=Shares("downloads under way", MOST_READERS),
+            bodies=Bodies(
+                settings.stall_seconds,
+                settings.max_json_bytes,
+                Shares("bytes of JSON under way", settings.max_held_bytes),
+            ),
             idempotency=Idempotency(
                 keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
             ),
@@ -263,7 +274,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", keys.create_indexes),
         ):
             try:
-                yield FastRoutes(public, [Status(limited, read).route()]), internal_app
+                yield FastRoutes(public, [Status(limited, requests, read).route()]), internal_app
             finally:
                 await later.drain()
 

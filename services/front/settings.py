@@ -113,7 +113,8 @@ class Settings(CoreSettings, ServerSettings):
     )
     stream_seconds: float = Field(3600, gt=0, description="How long a stream of events may last; it can be resumed.")
     max_streams: int = Field(5_000, ge=1, description="How many streams of events one front has open at most.")
-    max_streams_per_owner: int = Field(100, ge=1, description="How many of these one owner may have.")
+    max_watched: int = Field(50_000, ge=1, description="How many jobs all streams of one front watch at most.")
+    max_waits: int = Field(1_000, ge=1, description="How many requests with `Prefer: wait` one front holds at most.")
 
     @model_validator(mode="after")
     def _bytes_before_records(self) -> "Settings":

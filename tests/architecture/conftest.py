@@ -53,14 +53,16 @@ async def applications(
     async with (
         front.open_core(front_settings, blobs=MemoryBlobs(), runs=MemoryRuns()) as core,
         front.open_apps(front_settings, Readiness(), core) as (public, internal),
-        blob.open_app(blob_settings, Readiness()) as blob_app,
+        blob.open_apps(blob_settings, Readiness()) as (blob_app, data_app),
         job.open_app(job_settings, Readiness(), mongodb=mongodb, front=DeafFront()) as job_app,
     ):
         assert isinstance(public, FastRoutes)
+        assert data_app is not None
         opened = [
             Application("front", public, public.app),
             Application("front-internal", internal, internal),
             Application("blob", blob_app, blob_app),
+            Application("blob-data", data_app, data_app),
             Application("job", job_app, job_app.app),
         ]
         for application in opened:

@@ -58,14 +58,15 @@ def without_policy(app: FastAPI) -> set[str]:
 
 async def test_every_route_has_exactly_one_policy(applications: list[Application]) -> None:
     found = {application.name: without_policy(application.routes) for application in applications}
-    assert found == {"front": DOCUMENTATION, "front-internal": set(), "blob": set(), "job": set()}
+    assert found == {"front": DOCUMENTATION, "front-internal": set(), "blob": set(), "blob-data": set(), "job": set()}
 
 
 async def test_the_walk_sees_the_routes_that_there_are(applications: list[Application]) -> None:
     seen = {application.name: {route.path for route in routes_of(application.routes)} for application in applications}
     assert {"/api/v1/job", "/api/v1/job/{job_id}/output/{output_name}", "/api/v1/processor", "/livez"} <= seen["front"]
     assert seen["front-internal"] == {"/internal/run", "/metrics"}
-    assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/data/{token}/{part}", "/readyz"} <= seen["blob"]
+    assert {"/api/v1/blob/{blob_id}", "/api/v1/upload", "/readyz"} <= seen["blob"]
+    assert seen["blob-data"] == {"/data/{token}", "/data/{token}/{part}", "/livez", "/readyz"}
     assert {"/api/v1/claim", "/api/v1/run/{id}/complete", "/readyz", "/metrics"} <= seen["job"]
 
 
@@ -127,7 +128,7 @@ async def test_without_a_token_only_the_public_routes_answer(applications: list[
 
 
 async def test_a_callers_token_is_no_signature(applications: list[Application]) -> None:
-    (blob,) = (application for application in applications if application.name == "blob")
+    (blob,) = (application for application in applications if application.name == "blob-data")
     signed = [route for route in routes_of(blob.routes) if isinstance(route.policies[0], SignedUrl)]
     assert {route.path for route in signed} == {"/data/{token}", "/data/{token}/{part}"}
     for route in signed:

@@ -19,7 +19,7 @@ STATE = {"mongodb", "store"}
 
 def let_in(applications: list[Application]) -> Iterator[tuple[str, str]]:
     for application in applications:
-        name = application.name.removesuffix("-internal")
+        name = application.service
         for route in routes_of(application.routes):
             for policy in route.policies:
                 if isinstance(policy, Callers):

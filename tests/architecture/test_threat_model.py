@@ -16,7 +16,7 @@ def may_call(applications: list[Application]) -> Table:
     """The routes by who may call and where; what is open to anybody tells nothing of anybody's."""
     table: Table = defaultdict(set)
     for application in applications:
-        name = application.name.removesuffix("-internal")
+        name = application.service
         for route in routes_of(application.routes):
             call = f"{route.method} {route.path}"
             for policy in route.policies:

@@ -58,6 +58,7 @@ async def running(folder: Path) -> AsyncIterator[Blob]:
         {
             "PATH": os.environ["PATH"],
             "BLOB_PORT": str(port),
+            "BLOB_DATA_PORT": str(free_port()),
             "BLOB_DATA_DIR": str(folder / "data"),
             "BLOB_CALLERS_DIR": str(callers),
             "BLOB_UPLOAD_KEY_FILE": str(keys.ensure(folder).uploads_secret),

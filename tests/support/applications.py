@@ -22,6 +22,11 @@ class Application:
     served: ASGIApp
     routes: FastAPI
 
+    @property
+    def service(self) -> str:
+        """Whose it is: a service may have a second application, at a port of its own."""
+        return self.name.partition("-")[0]
+
 
 class DeafFront:
     """Hears no reports; none is made here."""

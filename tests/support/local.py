@@ -81,7 +81,7 @@ class Local:
 
 def environment(data: Path) -> dict[str, str]:
     """Settings of a Gristmill that is in nobody's way."""
-    names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "JOB_PORT", "MONGODB_PORT", "S3_PORT")
+    names = ("FRONT_PORT", "FRONT_INTERNAL_PORT", "BLOB_PORT", "BLOB_DATA_PORT", "JOB_PORT", "MONGODB_PORT", "S3_PORT")
     ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     return {"PATH": os.environ["PATH"], "GRISTMILL_DATA": str(data), "DEMO": "0", **ports, **SHORT_LEASES}
 

@@ -233,9 +233,12 @@ async def open_platform(
             data_dir=folder / "blobs",
             upload_key_file=keys.upload_key_file(folder),
             port=free_port(),
+            data_port=free_port(),
         )
         wire = Traffic()
-        blob = await enter(_blob(blob_settings, bucket))
+        blob, data_plane = await enter(_blob(blob_settings, bucket))
+        if data_plane is not None:
+            await enter(serving(wire.tap(data_plane, "blob"), port=blob_settings.data_port))
         blob_url = await enter(serving(wire.tap(blob, "blob"), port=blob_settings.port))
         reports = Reports()
         job_settings = JobSettings(
@@ -277,16 +280,16 @@ async def open_platform(
 
 
 @asynccontextmanager
-async def _blob(settings: BlobSettings, bucket: TestBucket | None) -> AsyncIterator[FastAPI]:
+async def _blob(settings: BlobSettings, bucket: TestBucket | None) -> AsyncIterator[tuple[FastAPI, FastAPI | None]]:
     if bucket is None:
-        async with blob_app.open_app(settings, Readiness()) as app:
-            yield app
+        async with blob_app.open_apps(settings, Readiness()) as apps:
+            yield apps
         return
     async with (
         bucket.open_store() as store,
         open_s3_uploads(store, bucket.options, bucket.session) as uploads,
     ):
-        yield blob_app.make_app(blob_app.Storage(store, uploads), keys.verifier("blob"), settings, Readiness())
+        yield blob_app.make_app(blob_app.Storage(store, uploads), keys.verifier("blob"), settings, Readiness()), None
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from deploy.local.mongod import free_port
 from services.blob.adapters.filesystem.folder import Disk
 from services.blob.adapters.filesystem.store import FilesystemBlobStore, open_filesystem_store
 from services.blob.adapters.filesystem.uploads import DataUrls, FilesystemUploads, open_filesystem_uploads
-from services.blob.app import Storage, make_app, open_storage
+from services.blob.app import Storage, make_app, make_data_app, open_storage
 from services.blob.domain.grants import Grant, GrantSigner
 from services.blob.domain.uploads import PART_BYTES
 from services.blob.ports import BlobStore, UploadStore
@@ -42,11 +42,12 @@ OVER = {403, 404, 409, 412}
 
 @dataclass(frozen=True)
 class Uploads:
-    """The ports, and plain HTTP."""
+    """The ports, and plain HTTP; `api_url` is that of the API for other services, where it is served."""
 
     store: UploadStore
     blobs: BlobStore
     http: httpx.AsyncClient
+    api_url: str = ""
 
     async def plan(self, facts: UploadFacts, **wanted: Any) -> UploadPlan:
         return await self.store.plan(UploadRequest.model_validate({"facts": facts, "expiresIn": 600, **wanted}))
@@ -126,9 +127,16 @@ def filesystem_settings(folder: Path, port: int, **settings: Any) -> Settings:
 async def served(storage: Storage, settings: Settings, port: int) -> AsyncIterator[Uploads]:
     """The uploads of a storage that is open, with its data plane (if it has one) on that port."""
     assert storage.uploads
-    app = make_app(storage, verifier("blob"), settings, Readiness())
-    async with serving(app, port=port), httpx.AsyncClient(timeout=30, trust_env=False) as http:
-        yield Uploads(storage.uploads, storage.blobs, http)
+    app, data_app = (
+        make_app(storage, verifier("blob"), settings, Readiness()),
+        make_data_app(storage, settings, Readiness()),
+    )
+    async with AsyncExitStack() as stack:
+        if data_app is not None:
+            await stack.enter_async_context(serving(data_app, port=port))
+        url = await stack.enter_async_context(serving(app))
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False))
+        yield Uploads(storage.uploads, storage.blobs, http, url)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,7 +36,9 @@ from gristmill.wire.base import Wire
 AUDIENCE = "blob"
 CHUNK_BYTES = 256 * 1024
 SECONDS = 30.0
-CONNECTIONS, MOST_READERS = 200, 150
+MOST_READERS, MOST_WRITERS = 300, 300
+# Readers and writers last as long as the clients behind them, who may be slow: the rest has connections of its own.
+CONNECTIONS = MOST_READERS + MOST_WRITERS + 100
 
 Model = TypeVar("Model", bound=Wire)
 
@@ -73,8 +75,8 @@ class BlobClient:
         self._signer = signer
         self._seconds = seconds
         self._calls = Bulkhead(AUDIENCE)
-        # Readers last as long as theirs do, who may be slow; and there have to be connections left for the others.
         self._readers = Bulkhead(AUDIENCE, MOST_READERS)
+        self._writers = Bulkhead(AUDIENCE, MOST_WRITERS)
 
     async def put(
         self,
@@ -103,7 +105,7 @@ class BlobClient:
         source = _Source(body, size, self._seconds)
         url = self._base / blob_id
         try:
-            with self._called():
+            with self._called(), self._writers if isinstance(source.data, AsyncIterator) else nullcontext():
                 async with source.deadline, self._session.put(url, data=source.data, headers=headers) as response:
                     source.ended = True
                     await _raise_for_problem(response)

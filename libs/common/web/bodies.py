@@ -18,17 +18,18 @@ from gristmill.wire.base import Wire
 JSON = "application/json"
 # What is longer is parsed in a thread.
 SMALL_BYTES = 64 * 1024
-# A body that drips holds a connection to blob for as long as one that is large.
-LEAST_BYTES = 16 * 1024
+# A body that drips holds as much as one that is large, and for longer.
+LEAST_BYTES_PER_SECOND = 2 * 1024
 
 Body = TypeVar("Body", bound=Wire)
 
 
 async def stream(request: Request, stall_seconds: float) -> AsyncIterator[bytes]:
     """The raw body. Raises `Malformed` when the client breaks off, so that a part never passes for the whole, and when
-    less than `LEAST_BYTES` come while it is waited for `stall_seconds`.
+    less than `LEAST_BYTES_PER_SECOND` come while it is waited for `stall_seconds`, anywhere in the body.
     """
     loop = asyncio.get_running_loop()
+    least = stall_seconds * LEAST_BYTES_PER_SECOND
     chunks = request.stream()
     remaining, taken = stall_seconds, 0
     try:
@@ -39,7 +40,7 @@ async def stream(request: Request, stall_seconds: float) -> AsyncIterator[bytes]
                 chunk = await anext(chunks)
             remaining -= loop.time() - waits_since
             taken += len(chunk)
-            if taken >= LEAST_BYTES:
+            if taken >= least:
                 remaining, taken = stall_seconds, 0
             if chunk:
                 yield chunk
@@ -62,8 +63,16 @@ def declared_size(request: Request) -> int | None:
     return int(header)
 
 
-async def read(request: Request, limit: int, stall_seconds: float) -> bytes:
-    """The whole of a small body. Raises `TooLarge`, before a byte of it is read where its size is declared."""
+def _count_nothing(_: int) -> None:
+    """For a body whose memory nobody counts."""
+
+
+async def read(
+    request: Request, limit: int, stall_seconds: float, arrived: Callable[[int], None] = _count_nothing
+) -> bytes:
+    """The whole of a small body. Raises `TooLarge`, before a byte of it is read where its size is declared, and what
+    `arrived` raises, which is called with the size of each chunk.
+    """
     chunks, size = [], 0
     if (declared_size(request) or 0) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes.")
@@ -71,6 +80,7 @@ async def read(request: Request, limit: int, stall_seconds: float) -> bytes:
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body is larger than {limit} bytes.")
+        arrived(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from common.errors import (
@@ -25,6 +26,7 @@ from common.mongo.client import is_unavailable
 from gristmill.faults import explain, explain_one
 
 MEDIA_TYPE = "application/problem+json"
+CLIENT_GONE = 499  # nginx's number, which no RFC has
 
 log = get_logger()
 
@@ -92,6 +94,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows what FastAPI promises
         return render(_of_framework(error.errors()))  # FastAPI's dicts are pydantic's
 
+    async def on_disconnect(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=CLIENT_GONE)  # which nobody gets, but the log
+
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Problem, on_error)
     app.add_exception_handler(PyMongoError, on_error)
     app.add_exception_handler(HTTPException, on_http)

@@ -12,6 +12,7 @@ import json
 from dataclasses import astuple, dataclass
 
 MIN_KEY_BYTES = 32
+PSEUDONYM_BYTES = 9
 _MAX_TOKEN_CHARS = 1024
 # Says what this key signs, in case it should ever sign anything else too.
 _PURPOSE = b"gristmill upload 1\n"
@@ -20,7 +21,7 @@ _PURPOSE = b"gristmill upload 1\n"
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What may be sent: `part` from 1, or None for the whole file of a single upload; `size` in bytes; `expires_at`
-    in seconds since the epoch.
+    in seconds since the epoch. `tenant` and `subject` are pseudonyms (`GrantSigner.pseudonym`) of whose file it is.
     """
 
     upload_id: str
@@ -28,6 +29,8 @@ class Grant:
     size: int
     expires_at: int
     method: str = "PUT"
+    tenant: str = ""
+    subject: str = ""
 
 
 class GrantSigner:
@@ -55,6 +58,10 @@ class GrantSigner:
         if not hmac.compare_digest(given, self._mac(signed)):
             return None
         return Grant(*json.loads(signed))
+
+    def pseudonym(self, name: str) -> str:
+        """The same for the same name, and nothing that leads back to it: URLs get around."""
+        return _encode(self._mac(b"name\n" + name.encode())[:PSEUDONYM_BYTES])
 
     def _mac(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, _PURPOSE + payload, hashlib.sha256)

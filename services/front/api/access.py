@@ -1,11 +1,13 @@
 """Who calls: the policy of every public route that reads or changes anything."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from structlog.contextvars import bind_contextvars
 
+from common.web import paths
 from services.front.api.deps import Deps
 from services.front.domain.job import Owner
 
@@ -15,11 +17,17 @@ _scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token 
 
 async def token_owner(
     request: Request, deps: Deps, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
-) -> Owner:
-    """A route policy: the bearer of a valid token, who sees only what is their own."""
+) -> AsyncIterator[Owner]:
+    """A route policy: the bearer of a valid token, who sees only what is their own, and has a share of the requests
+    that are under way. Streams of events have shares of their own.
+    """
     owner = await deps.tokens.owner(request.headers.get("authorization"))
     bind_contextvars(tenant=owner.tenant)
-    return owner
+    if request.url.path.endswith(paths.EVENTS):
+        yield owner
+        return
+    with deps.requests.take(owner):
+        yield owner
 
 
 TokenOwner = Annotated[Owner, Depends(token_owner)]

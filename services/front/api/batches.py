@@ -37,8 +37,8 @@ async def create_batch(request: Request, owner: TokenOwner, deps: Deps) -> Respo
     """
     keys = request.headers.getlist("idempotency-key")
     async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists) as idempotent:
-        body, reservation = await deps.bodies.read_json(request, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
-        with reservation:
+        body, share = await deps.bodies.read_json(request, owner, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
+        with share:
             snapshot = await deps.batches.create(owner, body, idempotent)
     headers = {"Location": f"{PREFIX}/batch/{snapshot.batch.id}"}
     return Response(batch_view(snapshot).to_wire(), 201, headers, "application/json")
@@ -97,8 +97,8 @@ async def get_upload(
 )
 async def complete_upload(request: Request, owner: TokenOwner, deps: Deps, job_id: JobId) -> Response:
     """Declare that the whole file was sent. Optional: an upload that is complete is found in any case, only later."""
-    body, reservation = await deps.bodies.read_json(request, UploadComplete, MAX_JSON_BYTES, default=b"{}")
-    with reservation:
+    body, share = await deps.bodies.read_json(request, owner, UploadComplete, MAX_JSON_BYTES, default=b"{}")
+    with share:
         parts = [CompletedPart(number=part.number, etag=part.etag) for part in body.parts]
     job, verifying = await deps.uploads.complete(owner, job_id, parts)
     return Response(status_view(JobSnapshot(job)).to_wire(), 202 if verifying else 200, media_type="application/json")

@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeVar
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 
-from common.errors import Invalid, Malformed, TooLarge, Unavailable
+from common.errors import Invalid, Malformed, TooLarge
+from common.shares import Share, Shares
 from common.web import bodies
 from common.web.problems import pointer
 from gristmill.wire.base import Wire
+from services.front.domain.job import Owner
 from services.front.use_cases.idempotency import IdempotentRequest
 
 MAX_FIELDS = 64
@@ -23,49 +24,15 @@ HASHED_BYTES = 256 * 1024
 Body = TypeVar("Body", bound=Wire)
 
 
-class Reservation:
-    """A part of a `BodyBudget`, until it is released or the `with` that it opens ends."""
-
-    def __init__(self, budget: "BodyBudget", size: int) -> None:
-        self._budget = budget
-        self._size = size
-
-    def release(self) -> None:
-        """May be called again."""
-        self._budget.used_bytes -= self._size
-        self._size = 0
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.release()
-
-
-class BodyBudget:
-    """How many bytes of JSON bodies this process may have in memory."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.used_bytes = 0
-
-    def reserve(self, size: int) -> Reservation:
-        """Raises `Unavailable` when there isn't so much left."""
-        if self.used_bytes + size > self._max_bytes:
-            raise Unavailable("Too many JSON bodies are under way; send the file raw, or try again.")
-        self.used_bytes += size
-        return Reservation(self, size)
-
-
 @dataclass(frozen=True, slots=True)
 class Bodies:
     """Reads bodies within limits: `stall_seconds` that a client may pause, `max_json_bytes` of a file in JSON, decoded,
-    and the bytes of JSON bodies in memory.
+    and `held`, the bytes of JSON bodies in memory.
     """
 
     stall_seconds: float
     max_json_bytes: int
-    budget: BodyBudget
+    held: Shares
 
     def stream(self, request: Request) -> AsyncIterator[bytes]:
         """The raw body. Raises `Malformed` when the client breaks off or stalls."""
@@ -74,19 +41,20 @@ class Bodies:
     async def read_json(
         self,
         request: Request,
+        owner: Owner,
         model: type[Body],
         limit: int,
         *,
         default: bytes = b"",
         idempotent: IdempotentRequest | None = None,
-    ) -> tuple[Body, Reservation]:
-        """A JSON body of at most `limit` bytes, and its part of the budget, which the caller releases; `default` is
+    ) -> tuple[Body, Share]:
+        """A JSON body of at most `limit` bytes, and its share of the memory, which the caller releases; `default` is
         what an empty body stands for. Raises `TooLarge`, `Malformed`, `Invalid`, `UnsupportedMediaType`, and
-        `Unavailable` when the budget is used up.
+        `TooManyRequests` or `Unavailable` as `Shares.take`.
         """
-        reservation = self.budget.reserve(min(limit, bodies.declared_size(request) or limit))
+        share = self.held.take(owner, 0)  # grows by what arrives: what is only declared costs nothing
         try:
-            content = await bodies.read(request, limit, self.stall_seconds)
+            content = await bodies.read(request, limit, self.stall_seconds, share.grow)
             if content:
                 bodies.check_is_json(request)
             if idempotent is not None:
@@ -94,9 +62,9 @@ class Bodies:
                 if idempotent.repeats:
                     # Another body under this key is refused before it is looked into.
                     await idempotent.seal()
-            return await bodies.parse(content or default, model), reservation
+            return await bodies.parse(content or default, model), share
         except BaseException:
-            reservation.release()
+            share.release()
             raise
 
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator
 
 from common.errors import NotFound
 from common.ids import is_job_id
+from common.shares import Shares
 from gristmill.wire.public import ServerLimits
 from services.front.api.bodies import Bodies
 from services.front.api.cursors import MAX_CHARACTERS, Cursors
@@ -29,9 +30,14 @@ MAX_PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The public application's parts. `heartbeat_seconds` and `stream_seconds` are those of an event stream."""
+    """The public application's parts. `requests`, `waits` and `downloads` are what owners may have under way, a wait
+    being a request with `Prefer: wait`; `heartbeat_seconds` and `stream_seconds` are those of an event stream.
+    """
 
     tokens: Tokens
+    requests: Shares
+    waits: Shares
+    downloads: Shares
     bodies: Bodies
     idempotency: Idempotency
     create: CreateJob

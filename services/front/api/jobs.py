@@ -1,11 +1,14 @@
 """The public routes of a job."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from structlog.contextvars import bind_contextvars
 
+from common.errors import TooManyRequests, Unavailable
+from common.web.disconnects import while_connected
 from gristmill.wire.public import JobCreated, JobStatusView, JobView
 from services.front.api import submission
 from services.front.api.access import TokenOwner
@@ -46,7 +49,7 @@ async def create_job(
     deps.create.admit(owner)
     keys = request.headers.getlist("idempotency-key")
     async with deps.idempotency.request(owner, "job", keys, deps.read.exists) as idempotent:
-        submitted = await submission.parse(request, query, deps.bodies, idempotent)
+        submitted = await submission.parse(request, owner, query, deps.bodies, idempotent)
         job = await deps.create(owner, submitted, idempotent)
     if job is None:
         job = (await deps.read.status(owner, idempotent.id)).job
@@ -54,8 +57,11 @@ async def create_job(
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
     if seconds := wait_seconds(request.headers.get("prefer")):
-        body = status_view(await deps.read.wait(owner, job.id, seconds)).to_wire()
-        headers["Preference-Applied"] = f"wait={seconds}"
+        with suppress(TooManyRequests, Unavailable):  # the job is made: a preference that can't be kept is no failure
+            with deps.waits.take(owner):
+                snapshot = await while_connected(request, deps.read.wait(owner, job.id, seconds))
+            body = status_view(snapshot).to_wire()
+            headers["Preference-Applied"] = f"wait={seconds}"
     return Response(body, 201, headers, "application/json")
 
 
@@ -82,7 +88,8 @@ async def get_job_status(request: Request, owner: TokenOwner, deps: Deps, job_id
     # `services.front.api.status` answers requests without `Prefer` before they get here.
     seconds = wait_seconds(request.headers.get("prefer"))
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-    snapshot: JobSnapshot = await deps.read.wait(owner, job_id, seconds)
+    with deps.waits.take(owner):
+        snapshot: JobSnapshot = await while_connected(request, deps.read.wait(owner, job_id, seconds))
     return Response(status_view(snapshot).to_wire(), 200, headers, "application/json")
 
 
@@ -131,7 +138,7 @@ async def get_output(request: Request, owner: TokenOwner, deps: Deps, job_id: Jo
     `result-not-available`. Ranges and validators work as in any download.
     """
     found = await deps.read.output(owner, job_id, None)
-    return OutputResponse(deps.blobs, found, request.headers, deps.read.output_was_read)
+    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read.output_was_read)
 
 
 @router.get(
@@ -145,4 +152,4 @@ async def get_named_output(
 ) -> Response:
     """As of the first output, for any of those that the job lists."""
     found = await deps.read.output(owner, job_id, output_name)
-    return OutputResponse(deps.blobs, found, request.headers, deps.read.output_was_read)
+    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read.output_was_read)

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from common.clients.blob import content_digest
 from common.errors import BadGateway, NotFound, ResultDeleted
 from common.ids import output_blob_id
+from common.shares import Shares
 from services.front.api.headers import attachment
 from services.front.domain import media
 from services.front.domain.job import Job, Output
@@ -26,12 +27,14 @@ class OutputResponse(Response):
     def __init__(
         self,
         blobs: Blobs,
+        downloads: Shares,
         found: tuple[Job, int, Output],
         request_headers: Headers,
         was_read: Callable[[Job, int], Awaitable[None]],
     ) -> None:
         self._job, self._n, self._output = found
         self._blobs = blobs
+        self._downloads = downloads
         self._was_read = was_read
         self._blob_id = output_blob_id(self._job.id, self._job.fence or 0, self._n)
         self._request_headers = request_headers
@@ -47,30 +50,8 @@ class OutputResponse(Response):
         if self._request_headers.get("if-range", etag) != etag:
             byte_range = None
         try:
-            async with self._blobs.open(self._blob_id, byte_range) as body:
-                headers = {
-                    "Content-Type": media.safe(self._output.mimetype),
-                    "Content-Length": str(body.size),
-                    "ETag": etag,
-                    "Repr-Digest": content_digest(self._output.sha256),
-                    "Accept-Ranges": "bytes",
-                    "Content-Disposition": attachment(self._output.name),
-                    "X-Content-Type-Options": "nosniff",
-                    "Cache-Control": "private, no-cache",
-                }
-                if body.content_range:
-                    headers["Content-Range"] = body.content_range
-                # Before the response begins, so that a body which is spoilt at once is a 502.
-                chunk = await anext(body.chunks, b"")
-                raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-                await send({"type": "http.response.start", "status": body.status, "headers": raw})
-                while chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    chunk = await anext(body.chunks, b"")
-                # Sending to a client that has gone away raises nothing, so it has to be asked for. Only a whole body
-                # counts: with ranges a client fetches what it lacks, and nobody knows when it has everything.
-                is_whole = body.status == 200 and not await Request(scope, receive).is_disconnected()
-                await send({"type": "http.response.body", "body": b""})
+            with self._downloads.take(self._job.owner):
+                is_whole = await self._sent(etag, byte_range, scope, receive, send)
         except NotFound:
             # The tracker deletes first and writes it down after.
             if self._job.expires_at is not None and self._job.expires_at <= datetime.now(UTC):
@@ -78,3 +59,34 @@ class OutputResponse(Response):
             raise BadGateway("The output's bytes can't be found.") from None
         if is_whole:
             await self._was_read(self._job, self._n)
+
+    async def _sent(self, etag: str, byte_range: str | None, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the whole of the output was sent, which ends when the client goes. With ranges a client fetches what
+        it lacks, and nobody knows when it has everything.
+        """
+        async with self._blobs.open(self._blob_id, byte_range) as body:
+            headers = {
+                "Content-Type": media.safe(self._output.mimetype),
+                "Content-Length": str(body.size),
+                "ETag": etag,
+                "Repr-Digest": content_digest(self._output.sha256),
+                "Accept-Ranges": "bytes",
+                "Content-Disposition": attachment(self._output.name),
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "private, no-cache",
+            }
+            if body.content_range:
+                headers["Content-Range"] = body.content_range
+            # Before the response begins, so that a body which is spoilt at once is a 502.
+            chunk = await anext(body.chunks, b"")
+            raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": body.status, "headers": raw})
+            client = Request(scope, receive)
+            while chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                # Sending to a client that has gone raises nothing, so it has to be asked for.
+                if await client.is_disconnected():
+                    return False
+                chunk = await anext(body.chunks, b"")
+            await send({"type": "http.response.body", "body": b""})
+            return body.status == 200

@@ -9,6 +9,7 @@ from structlog.contextvars import bind_contextvars
 
 from common.bounded import BoundedDict
 from common.ids import is_job_id
+from common.shares import Shares
 from common.web.fast import JSON, FastResponse, FastRoute
 from services.front.api.access import token_owner
 from services.front.api.views import PREFIX, status_view
@@ -24,8 +25,9 @@ CACHED_BYTES = 16 * 1024
 class Status:
     """Renders statuses. The body of a final job is kept for as long as the store gives the very same job."""
 
-    def __init__(self, tokens: Tokens, read: ReadJob) -> None:
+    def __init__(self, tokens: Tokens, requests: Shares, read: ReadJob) -> None:
         self._tokens = tokens
+        self._requests = requests
         self._read = read
         self._bodies: BoundedDict[str, tuple[Job, bytes]] = BoundedDict(CACHED_BODIES)
 
@@ -33,7 +35,9 @@ class Status:
         return FastRoute("GET", f"{PREFIX}/job/{{job_id}}/status", token_owner, self.respond)
 
     async def respond(self, scope: Scope, _: Receive, job_id: str) -> FastResponse | None:
-        """None for a request with `Prefer` or a malformed id. Raises `Unauthorized`, `RateLimited`, `NotFound`."""
+        """None for a request with `Prefer` or a malformed id. Raises `Unauthorized`, `RateLimited`, `NotFound`,
+        and as `Shares.take`.
+        """
         if not is_job_id(job_id):
             return None
         authorization = None
@@ -44,7 +48,8 @@ class Status:
                 return None
         owner = await self._tokens.owner(authorization)
         bind_contextvars(tenant=owner.tenant)
-        return 200, [JSON], self._body(await self._read.status(owner, job_id))
+        with self._requests.take(owner):
+            return 200, [JSON], self._body(await self._read.status(owner, job_id))
 
     def _body(self, snapshot: JobSnapshot) -> bytes:
         job, body = self._bodies.get(snapshot.job.id, (None, b""))

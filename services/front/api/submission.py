@@ -15,6 +15,7 @@ from gristmill.wire.public import PROCESSOR, DeadlineText, JobRequest, Retention
 from services.front.api.bodies import Bodies, Form
 from services.front.api.headers import sha256_digest
 from services.front.domain import media
+from services.front.domain.job import Owner
 from services.front.use_cases.create import Submission, SubmissionOptions
 from services.front.use_cases.idempotency import IdempotentRequest
 
@@ -36,7 +37,9 @@ class QueryOptions(BaseModel):
 OPTIONS = frozenset(QueryOptions.model_fields)
 
 
-async def parse(request: Request, query: QueryOptions, bodies: Bodies, idempotent: IdempotentRequest) -> Submission:
+async def parse(
+    request: Request, owner: Owner, query: QueryOptions, bodies: Bodies, idempotent: IdempotentRequest
+) -> Submission:
     """The submission of a request, whose file is streamed unless it is JSON.
 
     Raises `Malformed`, `TooLarge`, `UnsupportedMediaType`, `Invalid`, `DigestMismatch`, and `Unavailable` while too
@@ -47,7 +50,7 @@ async def parse(request: Request, query: QueryOptions, bodies: Bodies, idempoten
     if encoding is not None and kind in (JSON, FORM):
         raise UnsupportedMediaType("A Content-Encoding is for files that are sent raw.")
     if kind == JSON:
-        return await _from_json(request, bodies, idempotent)
+        return await _from_json(request, owner, bodies, idempotent)
     if kind == FORM:
         return await _from_form(request, bodies, idempotent)
     return _raw(request, query, encoding, bodies, idempotent)
@@ -87,15 +90,15 @@ async def _from_form(request: Request, bodies: Bodies, idempotent: IdempotentReq
     return Submission(options, params, idempotent.hashed(form.file()))
 
 
-async def _from_json(request: Request, bodies: Bodies, idempotent: IdempotentRequest) -> Submission:
+async def _from_json(request: Request, owner: Owner, bodies: Bodies, idempotent: IdempotentRequest) -> Submission:
     limit = bodies.max_json_bytes * 4 // 3 + JSON_REST_BYTES
     if (declared_size(request) or 0) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes; send the file raw.")
-    body, reservation = await bodies.read_json(request, JobRequest, limit, idempotent=idempotent)
+    body, share = await bodies.read_json(request, owner, JobRequest, limit, idempotent=idempotent)
     try:
         content = await asyncio.to_thread(_decoded, body, bodies.max_json_bytes)
     except BaseException:
-        reservation.release()
+        share.release()
         raise
     options = SubmissionOptions(
         processor=body.processor,
@@ -104,7 +107,7 @@ async def _from_json(request: Request, bodies: Bodies, idempotent: IdempotentReq
         retention=body.retention,
         deadline=body.deadline,
     )
-    return Submission(options, body.params, content, size=len(content), release=reservation.release)
+    return Submission(options, body.params, content, size=len(content), release=share.release)
 
 
 def _decoded(body: JobRequest, max_bytes: int) -> bytes:

@@ -11,6 +11,7 @@ from common.crash import crash_at
 from common.errors import Invalid, Problem, TooLarge, Unavailable, UnsupportedMediaType
 from common.ids import input_blob_id
 from common.logging import get_logger
+from common.shares import Shares
 from gristmill.wire.processors import Encoding
 from services.front.domain import media, names
 from services.front.domain.job import Job, NewJob, Owner
@@ -118,6 +119,7 @@ class CreateJob:
         *,
         terms: Terms,
         queue_backoff: QueueBackoff,
+        uploads: Shares,
         max_waiting_bytes: int,
         lease_seconds: float,
     ) -> None:
@@ -128,6 +130,7 @@ class CreateJob:
         self._background = background
         self._terms = terms
         self._queue_backoff = queue_backoff
+        self._uploads = uploads
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
 
@@ -140,11 +143,12 @@ class CreateJob:
         one, and its job is there already.
 
         Raises `Invalid`, `UnsupportedMediaType`, `TooLarge`, `Unavailable` while too much waits to be stored, what blob
-        raises, and what `IdempotentRequest.seal` does.
+        raises, and what `IdempotentRequest.seal` and `Shares.take` do.
         """
         if isinstance(submission.content, bytes):
             return await self._inline_job(owner, submission, submission.content, request)
-        return await self._streamed_job(owner, submission, submission.content, request)
+        with self._uploads.take(owner):
+            return await self._streamed_job(owner, submission, submission.content, request)
 
     async def _streamed_job(
         self, owner: Owner, submission: Submission, content: AsyncIterator[bytes], request: IdempotentRequest

@@ -1,26 +1,29 @@
 """Streams of the changes of a job or a batch. One loop looks for all of them, however many they are.
 
-Hints of the change stream name the job to look at; while it is broken, all that are watched are read now and then.
-Progress is known to job alone, which is asked once a second about those that are watched, many at a time.
+Hints of the change stream name the job to look at. Beside them up to `LOOKS` of the watched jobs that haven't ended are
+read once a second, in turn: progress is known to job alone, and a hint may get lost. So what is watched costs by what
+changes, and the more there is, the later what got no hint is seen.
 """
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
 
 from common.contracts.job import MAX_IDS, RunStatus
-from common.errors import NotFound, Problem, TooManyRequests, Unavailable
+from common.errors import NotFound, Problem
 from common.logging import get_logger
+from common.shares import Shares
 from gristmill.wire.public import MAX_BATCH_FILES
 from services.front.domain.job import Job, Owner
 from services.front.domain.revision import NOTHING, Revision, event_id, revision, together
 from services.front.ports import JobStore, Runs
 from services.front.use_cases.batch import Batches
-from services.front.use_cases.read import POLL_SECONDS, ReadJob
+from services.front.use_cases.read import ReadJob
 
-PROGRESS_SECONDS = 1.0
+ROUND_SECONDS = 1.0
+LOOKS = MAX_IDS
 
 log = get_logger()
 
@@ -30,6 +33,7 @@ class Watch:
 
     def __init__(self, jobs: Iterable[Job], last_event_id: str | None) -> None:
         self.jobs = {job.id: job for job in jobs}
+        self._unfinished = {job.id for job in self.jobs.values() if not job.status.is_final}
         self.changed = asyncio.Event()
         self.closing = False
         self._sent: dict[str, Revision] = {job_id: revision(job) for job_id, job in self.jobs.items()}
@@ -49,10 +53,12 @@ class Watch:
     @property
     def is_over(self) -> bool:
         """Whether every job is final, and that was sent."""
-        return not self._new and all(job.status.is_final for job in self.jobs.values())
+        return not (self._new or self._unfinished)
 
     def put(self, job: Job) -> None:
         self.jobs[job.id] = job
+        if job.status.is_final:
+            self._unfinished.discard(job.id)
         if revision(job) != self._sent.get(job.id):
             self._new[job.id] = None
             self.changed.set()
@@ -60,6 +66,7 @@ class Watch:
     def gone(self, job_id: str) -> None:
         """The job was deleted: nothing more is sent of it."""
         self.jobs.pop(job_id, None)
+        self._unfinished.discard(job_id)
         self._new.pop(job_id, None)
         self.changed.set()
 
@@ -98,41 +105,41 @@ class Watching:
         read: ReadJob,
         batches: Batches,
         *,
-        max_streams: int,
-        max_streams_per_owner: int,
+        streams: Shares,
+        watched: Shares,
         is_draining: Callable[[], bool],
     ) -> None:
         self._jobs = jobs
         self._runs = runs
         self._read = read
         self._batches = batches
-        self._max_streams = max_streams
-        self._max_streams_per_owner = max_streams_per_owner
+        self._streams = streams
+        self._watched = watched
         self._is_draining = is_draining
-        self._streams: Counter[Owner] = Counter()
         self._watches: dict[str, set[Watch]] = {}
         self._newest: dict[str, Job] = {}
+        self._in_turn: dict[str, None] = {}  # those that haven't ended, in the order in which they are read
         self._hinted: set[str] = set()
         self._woken = asyncio.Event()
-        self._progress_at = 0.0
-        self._read_at = 0.0
+        self._round_at = 0.0
 
     @asynccontextmanager
     async def job(self, owner: Owner, job_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch a job. Raises `NotFound` as its status does, `TooManyRequests`, `Unavailable`."""
-        with self._stream(owner):
+        with self._streams.take(owner):
             snapshot = await self._read.status(owner, job_id)
-            with self._watched([snapshot.job], last_event_id) as watch:
+            with self._watched.take(owner), self._watching([snapshot.job], last_event_id) as watch:
                 yield watch
 
     @asynccontextmanager
     async def batch(self, owner: Owner, batch_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch all jobs of a batch; likewise."""
-        with self._stream(owner):
+        with self._streams.take(owner):
             snapshot = await self._batches.show(owner, batch_id, "", MAX_BATCH_FILES)
-            jobs = await self._as_of_now(snapshot.jobs)
-            with self._watched(jobs, last_event_id) as watch:
-                yield watch
+            with self._watched.take(owner, len(snapshot.jobs)):
+                jobs = await self._as_of_now(snapshot.jobs)
+                with self._watching(jobs, last_event_id) as watch:
+                    yield watch
 
     def hint(self, job_id: str) -> None:
         """The job has changed."""
@@ -143,35 +150,37 @@ class Watching:
     async def look(self) -> None:
         """One round, when there is a hint, and in any case once a second."""
         try:
-            async with asyncio.timeout(max(0, self._progress_at - time.monotonic())):
+            async with asyncio.timeout(max(0, self._round_at - time.monotonic())):
                 await self._woken.wait()
         except TimeoutError:
-            pass  # it is time to ask for progress
+            pass  # it is time for a round
         self._woken.clear()
         hinted, self._hinted = self._hinted, set()
         if self._is_draining():  # requests are still taken for a while: their streams end in the next round
             self._close_all()
         now = time.monotonic()
-        unfinished = [job_id for job_id, job in self._newest.items() if not job.status.is_final]
-        if now >= self._read_at:
-            self._read_at, hinted = now + POLL_SECONDS, set(unfinished)
-        looked_at: Collection[str] = hinted
-        if now >= self._progress_at:
-            self._progress_at, looked_at = now + PROGRESS_SECONDS, hinted.union(unfinished)
-        await self._look_at([job_id for job_id in looked_at if job_id in self._newest], hinted)
+        if now >= self._round_at:
+            self._round_at = now + ROUND_SECONDS
+            hinted.update(self._next_in_turn())
+        await self._look_at([job_id for job_id in hinted if job_id in self._newest])
 
-    async def _look_at(self, job_ids: Sequence[str], changed: Collection[str]) -> None:
+    def _next_in_turn(self) -> Sequence[str]:
+        some = list(islice(self._in_turn, LOOKS))
+        for job_id in some:
+            del self._in_turn[job_id]
+            self._in_turn[job_id] = None
+        return some
+
+    async def _look_at(self, job_ids: Sequence[str]) -> None:
         for start in range(0, len(job_ids), MAX_IDS):
             some = job_ids[start : start + MAX_IDS]
-            again = [job_id for job_id in some if job_id in changed]
             found = {
-                job_id: job for job_id, job in (await self._jobs.find_many(again)).items() if job.deleted_at is None
+                job_id: job for job_id, job in (await self._jobs.find_many(some)).items() if job.deleted_at is None
             }
-            for job_id in set(again) - found.keys():
+            for job_id in set(some) - found.keys():
                 self._gone(job_id)
             # One that nobody watches any more may have left while the store was asked.
-            jobs = [found.get(job_id) or self._newest[job_id] for job_id in some if job_id in self._newest]
-            for job in await self._as_of_now(jobs):
+            for job in await self._as_of_now([job for job_id, job in found.items() if job_id in self._newest]):
                 self._send(job)
 
     async def _as_of_now(self, jobs: Sequence[Job]) -> Sequence[Job]:
@@ -201,11 +210,14 @@ class Watching:
         if newest is None or len(job.history) < len(newest.history) or revision(job) == revision(newest):
             return
         self._newest[job.id] = job
+        if job.status.is_final:
+            self._in_turn.pop(job.id, None)
         for watch in self._watches[job.id]:
             watch.put(job)
 
     def _gone(self, job_id: str) -> None:
         self._newest.pop(job_id, None)
+        self._in_turn.pop(job_id, None)
         for watch in self._watches.get(job_id, ()):
             watch.gone(job_id)
 
@@ -215,26 +227,14 @@ class Watching:
                 watch.close()
 
     @contextmanager
-    def _stream(self, owner: Owner) -> Iterator[None]:
-        if self._streams.total() >= self._max_streams:
-            raise Unavailable("This server has as many streams of events as it can take.")
-        if self._streams[owner] >= self._max_streams_per_owner:
-            raise TooManyRequests(f"You have {self._max_streams_per_owner} streams of events open already.")
-        self._streams[owner] += 1
-        try:
-            yield
-        finally:
-            self._streams[owner] -= 1
-            if not self._streams[owner]:
-                del self._streams[owner]
-
-    @contextmanager
-    def _watched(self, jobs: Sequence[Job], last_event_id: str | None) -> Iterator[Watch]:
+    def _watching(self, jobs: Sequence[Job], last_event_id: str | None) -> Iterator[Watch]:
         watch = Watch(jobs, last_event_id)
         ids = list(watch.jobs)
         for job in jobs:
             self._watches.setdefault(job.id, set()).add(watch)
             self._newest.setdefault(job.id, job)
+            if not self._newest[job.id].status.is_final:
+                self._in_turn.setdefault(job.id)
             if not job.status.is_final:
                 self.hint(job.id)  # it may have changed since it was read
             if (newest := self._newest[job.id]) is not job and len(newest.history) >= len(job.history):
@@ -247,3 +247,4 @@ class Watching:
                 if not self._watches[job_id]:
                     del self._watches[job_id]
                     self._newest.pop(job_id, None)
+                    self._in_turn.pop(job_id, None)

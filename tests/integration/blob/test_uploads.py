@@ -134,7 +134,7 @@ async def test_a_url_allows_one_thing_only(
     await plan_of(front, facts)
     grant = Grant(facts.id, 2, facts.size - PART_BYTES, change.get("expires_at", 2**33))
     token = GrantSigner(change.get("key", UPLOAD_KEY)).token(grant)
-    url = f"{blob.url}/data/{token}{change.get('place', '/2')}"
+    url = f"{blob.data_url}/data/{token}{change.get('place', '/2')}"
     answer = await user.request(change.get("method", "PUT"), url, content=change.get("body", LONG[PART_BYTES:]))
     assert answer.status_code == status
     if status == 403:

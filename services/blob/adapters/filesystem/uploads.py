@@ -144,9 +144,10 @@ class FilesystemUploads:
         facts, state = request.facts, look.status.state
         expires_at = int(time.time()) + request.expires_in
         urls_left = request.max_urls if state == "OPEN" else 0
+        tenant, subject = map(self._urls.signer.pseudonym, (facts.tenant, f"{facts.tenant}\n{facts.subject}"))
 
         def url(part: int | None, size: int) -> str:
-            return self._urls.url(Grant(facts.id, part, size, expires_at))
+            return self._urls.url(Grant(facts.id, part, size, expires_at, tenant=tenant, subject=subject))
 
         until = datetime.fromtimestamp(expires_at, UTC)
         fields = {"id": facts.id, "state": state, "size": facts.size, "expires_at": until}
