@@ -196,6 +196,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             queue_backoff=core.advance.queue_backoff,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
+            max_announced=settings.max_announced,
             now=core.jobs.now,
         )
         read = ReadJob(

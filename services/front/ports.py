@@ -106,6 +106,9 @@ class BatchStore(Protocol):
     async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
         """How many jobs of a batch are in each state. Deleted ones count only if `deleted`."""
 
+    async def announced_files(self, owner: Owner, most: int) -> int:
+        """How many files of this owner are announced and haven't come; counted up to `most`."""
+
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         """Move an upload's expiry to `seconds` from now; never back, and never past `most` seconds after the job was
         created. `claim_uploads` returns it again in 2 s. Returns None when the job isn't `CREATED` any more.

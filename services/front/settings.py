@@ -113,6 +113,9 @@ class Settings(CoreSettings, ServerSettings):
     )
     stream_seconds: float = Field(3600, gt=0, description="How long a stream of events may last; it can be resumed.")
     max_streams: int = Field(5_000, ge=1, description="How many streams of events one front has open at most.")
+    max_announced: int = Field(
+        20_000, ge=1, description="How many files each owner may have announced that haven't come; a batch has 1,000."
+    )
     max_watched: int = Field(50_000, ge=1, description="How many jobs all streams of one front watch at most.")
     max_waits: int = Field(1_000, ge=1, description="How many requests with `Prefer: wait` one front holds at most.")
 

@@ -115,6 +115,16 @@ async def test_an_upload_that_is_done_is_not_looked_at_again(stores: Stores) -> 
     assert await stores.batches.claim_uploads(10) == []
 
 
+async def test_announced_files_count_for_their_owner_until_they_come_or_never_will(stores: Stores) -> None:
+    _, (first, second, _) = await new_batch(stores, 3)
+    assert await stores.batches.announced_files(ALICE, 100) == 3
+    assert await stores.batches.announced_files(ALICE, 2) == 2
+    assert await stores.batches.announced_files(Owner("$acme", "bob"), 100) == 0
+    assert await stores.jobs.apply(first, Transition.stored(7, "ab" * 32), 10)
+    assert await stores.jobs.apply(second, Transition.withdrawn())
+    assert await stores.batches.announced_files(ALICE, 100) == 1
+
+
 async def test_an_expiry_moves_forth_but_not_past_the_most(stores: Stores) -> None:
     _, (job_id,) = await new_batch(stores, 1)
     for seconds, most, expected in [(50, 1000, 100), (500, 1000, 500), (5000, 1000, 1000), (5, 1000, 1000)]:

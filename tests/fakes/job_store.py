@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from gristmill.wire.processors import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
-from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Status, Transition, Upload
+from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Owner, Status, Transition, Upload
 
 
 class Clock:
@@ -220,6 +220,10 @@ class MemoryBatchStore:
 
     async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
         return Counter(job.status for job in self._of(batch_id, deleted=deleted))
+
+    async def announced_files(self, owner: Owner, most: int) -> int:
+        waiting = [e for e in self._entries.values() if e.upload_due_at is not None and e.job.owner == owner]
+        return min(len(waiting), most)
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         entry = self._entries.get(job_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from common import telemetry
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
-from common.errors import Invalid, NotFound, TooLarge, UnsupportedMediaType
+from common.errors import Invalid, NotFound, TooLarge, TooManyRequests, UnsupportedMediaType
 from common.ids import id_within, input_blob_id, is_job_id
 from gristmill.wire.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from services.front.domain import media, names
@@ -62,6 +62,7 @@ class Batches:
         queue_backoff: QueueBackoff,
         link_bits_per_second: float,
         most_seconds: float,
+        max_announced: int,
         now: Callable[[], Awaitable[datetime]],
     ) -> None:
         self._store = store
@@ -71,6 +72,7 @@ class Batches:
         self._queue_backoff = queue_backoff
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
+        self._max_announced = max_announced
         self._now = now
 
     async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSnapshot:
@@ -89,6 +91,12 @@ class Batches:
         entry.params.check(request.params)
         retention, deadline = self._terms.retention(request.retention), self._terms.deadline(request.deadline)
         self._check_files(entry, request.files)
+        announced = await self._store.announced_files(owner, self._max_announced)
+        if announced + len(request.files) > self._max_announced:
+            raise TooManyRequests(
+                f"{announced} files that you have announced haven't come, and there may be {self._max_announced}; send "
+                "them, or cancel their jobs."
+            )
         held = request.start == "all"
         await idempotent.seal()
         batch = NewBatch(idempotent.id, owner, names.clean(request.name), wanted, held)

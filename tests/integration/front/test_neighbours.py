@@ -16,6 +16,7 @@ from tests.support.serving import serving
 from tests.support.wire import Watched, Wire
 
 KIB = 1024
+MAX_ANNOUNCED = 20
 RAW = {"Content-Type": "text/plain"}
 
 
@@ -25,7 +26,12 @@ async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as few:
         few.setattr("services.front.app.MOST_READERS", 6)
         few.setattr("services.front.app.MOST_WRITERS", 6)
-        limits: dict[str, Any] = {"max_waits": 6, "max_requests": 30, "max_held_bytes": 64 * KIB}
+        limits: dict[str, Any] = {
+            "max_waits": 6,
+            "max_requests": 30,
+            "max_held_bytes": 64 * KIB,
+            "max_announced": MAX_ANNOUNCED,
+        }
         async with open_platform(mongodb_uri, folder.name, folder, max_json_bytes=32 * KIB, **limits) as platform:
             yield platform
 
@@ -183,6 +189,19 @@ async def test_requests_of_one_owner_leave_places_to_others(
     assert (await bob.get("/api/v1/job")).status_code == 200
     close(wires)
     await nothing_held(platform)
+
+
+async def test_files_that_are_announced_and_never_come_have_a_limit_for_each_owner(platform: Platform) -> None:
+    dave, bob = platform.client("acme", "dave"), platform.client("other", "bob")
+    file = {"name": "a", "size": 4, "mimetype": "text/plain"}
+    first = await dave.post("/api/v1/batch", json={"processor": "checksum", "files": [file] * MAX_ANNOUNCED})
+    assert first.status_code == 201
+    refused = await dave.post("/api/v1/batch", json={"processor": "checksum", "files": [file]})
+    assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+    assert f"{MAX_ANNOUNCED} files" in refused.json()["detail"]
+    assert (await bob.post("/api/v1/batch", json={"processor": "checksum", "files": [file]})).status_code == 201
+    await dave.post(f"/api/v1/job/{first.json()['items'][0]['id']}/cancel")
+    assert (await dave.post("/api/v1/batch", json={"processor": "checksum", "files": [file]})).status_code == 201
 
 
 @dataclass

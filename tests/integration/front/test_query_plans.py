@@ -145,6 +145,7 @@ async def batch_counts(stores: Stores) -> None:
     uploads = [NewUpload(new_job(), batch.id, None, LONG, 112_000, held=False) for _ in range(3)]
     await stores.batches.insert_uploads(uploads)
     stores.recorder.commands.clear()
+    assert await stores.batches.announced_files(batch.owner, 2) == 2
     assert await stores.batches.batch_counts(batch.id) == {Status.CREATED: 3}
     assert await stores.batches.batch_counts(batch.id, deleted=True) == {Status.CREATED: 3}
 

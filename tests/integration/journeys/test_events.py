@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from common.contracts.job import ClaimedRun, Complete, Heartbeat
 from common.ids import new_id
 from common.web.serve import Readiness
 from services.front import app as front_app
+from services.front.adapters.mongodb.jobs import MongoJobStore
+from services.front.domain.job import Job
+from services.front.use_cases import watch
 from tests.support.manual_processor import claim, offer_checksum
 from tests.support.platform import Platform, eventually, open_platform, token
 from tests.support.serving import serving
@@ -222,6 +225,30 @@ async def test_too_many_streams_are_refused_and_a_closed_one_makes_room(platform
         await stream.next()
         refused = await front.http.get(f"/api/v1/job/{job_id}/events")
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+
+
+async def test_what_is_watched_and_does_not_change_is_read_in_turn(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [{"name": "a", "size": 4, "mimetype": "text/plain"}] * 20
+    batch = (await post_batch(platform.client(), files=files)).json()
+    reads: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    class Store(MongoJobStore):
+        async def find_many(self, job_ids: Collection[str]) -> Mapping[str, Job]:
+            reads.put_nowait(list(job_ids))
+            return await super().find_many(job_ids)
+
+    monkeypatch.setattr(front_app, "MongoJobStore", Store)
+    monkeypatch.setattr(watch, "LOOKS", 5)
+    async with another_front(platform) as front, front.watch(f"batch/{batch['id']}") as stream:
+        await stream.next()
+        async with asyncio.timeout(20):
+            while len(await reads.get()) > 5:
+                pass  # as it begins, each is looked at once
+            rounds = [await reads.get() for _ in range(4)]
+    assert [len(ids) for ids in rounds] == [5] * 4
+    assert {job_id for ids in rounds for job_id in ids} == {item["id"] for item in batch["items"]}
 
 
 async def test_a_drain_ends_the_streams(platform: Platform, front: Front) -> None:

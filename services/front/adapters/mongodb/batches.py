@@ -5,6 +5,7 @@ An upload's job has no lease, since no process works on it: `uploadDueAt` is whe
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
@@ -27,6 +28,12 @@ JOB_INDEXES = [
         name="uploads",
         partialFilterExpression={"uploadDueAt": {"$exists": True}},
     ),
+    # Counted from the index alone.
+    IndexModel(
+        [("tenant", ASCENDING), ("subject", ASCENDING), ("uploadDueAt", ASCENDING)],
+        name="announced",
+        partialFilterExpression={"uploadDueAt": {"$exists": True}},
+    ),
 ]
 BATCH_INDEXES = [
     IndexModel([("heldDueAt", ASCENDING)], name="held", partialFilterExpression={"heldDueAt": {"$exists": True}})
@@ -34,6 +41,7 @@ BATCH_INDEXES = [
 FIRST_LOOK_SECONDS = 2
 LONGEST_PAUSE_SECONDS = 300
 MAX_DOUBLINGS = 8
+_EVER = datetime.fromtimestamp(0, UTC)
 _NOT_DELETED: Document = {"deletedAt": {"$exists": False}}
 
 
@@ -88,6 +96,10 @@ class MongoBatchStore:
             if deleted or not is_deleted:
                 counts[Status(status)] += group["count"]
         return counts
+
+    async def announced_files(self, owner: Owner, most: int) -> int:
+        waiting = {"tenant": owner.tenant, "subject": owner.subject, "uploadDueAt": {"$gt": _EVER}}
+        return await self.jobs.count_documents(waiting, limit=most)
 
     async def extend_upload(self, job_id: str, seconds: float, most: float) -> Job | None:
         latest = {"$min": [from_now(seconds), {"$add": ["$createdAt", int(most * 1000)]}]}
