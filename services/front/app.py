@@ -32,6 +32,7 @@ from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.adapters.mongodb.listing import MongoListingStore
 from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
+from services.front.adapters.mongodb.usage import MongoUsageStore
 from services.front.adapters.user_tokens import JwksKeys, StaticKeys, UserTokens
 from services.front.api import batches, events, internal, jobs, listing, processors
 from services.front.api.bodies import Bodies
@@ -43,6 +44,7 @@ from services.front.api.openapi import problem_pages
 from services.front.api.status import Status
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
+from services.front.domain.quota import QuotaPolicy
 from services.front.domain.rate import RatePolicy
 from services.front.domain.terms import Terms
 from services.front.ports import Blobs, Runs
@@ -55,6 +57,7 @@ from services.front.use_cases.create import Background, CreateJob
 from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.idempotency import Idempotency
 from services.front.use_cases.listing import ListJobs
+from services.front.use_cases.quota import Quota
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob
 from services.front.use_cases.reports import TakeReports
@@ -157,6 +160,8 @@ def server_limits(settings: Settings) -> ServerLimits:
         max_deadline_seconds=settings.max_deadline_seconds,
         retention_seconds=settings.retention_seconds,
         record_seconds=settings.record_seconds,
+        quota_bytes=settings.quota_bytes,
+        tenant_quota_bytes=settings.tenant_quota_bytes,
     )
 
 
@@ -174,6 +179,8 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             deadline_seconds=settings.deadline_seconds,
             max_deadline_seconds=settings.max_deadline_seconds,
         )
+        usage = MongoUsageStore(core.mongodb, settings.database)
+        quota = Quota(usage, QuotaPolicy(settings.quota_bytes, settings.tenant_quota_bytes))
         owned = MongoListingStore(core.mongodb, settings.database)
         create = CreateJob(
             core.jobs,
@@ -184,6 +191,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             terms=terms,
             queue_backoff=core.advance.queue_backoff,
             uploads=Shares("uploads under way", MOST_WRITERS),
+            quota=quota,
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
@@ -197,6 +205,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
             max_announced=settings.max_announced,
+            quota=quota,
             now=core.jobs.now,
         )
         read = ReadJob(
@@ -253,6 +262,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             heartbeat_seconds=settings.heartbeat_seconds,
             stream_seconds=settings.stream_seconds,
             catalogue=catalogue,
+            quota=quota,
             limits=terms.limits,
             server_limits=server_limits(settings),
         )
@@ -273,6 +283,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             partial(until_done, "indexes", core.retention.create_indexes),
             partial(until_done, "indexes", budgets.create_indexes),
             partial(until_done, "indexes", keys.create_indexes),
+            *([partial(until_done, "indexes", usage.create_indexes)] if quota.is_set else []),
         ):
             try:
                 yield FastRoutes(public, [Status(limited, requests, read).route()]), internal_app

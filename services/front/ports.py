@@ -206,6 +206,18 @@ class InlineStore(Protocol):
         """The ids of up to `limit` jobs whose bytes are older than `seconds`, the oldest first."""
 
 
+class UsageStore(Protocol):
+    """How many bytes owners keep."""
+
+    async def owner_bytes(self, owner: Owner) -> int:
+        """The bytes of the inputs and outputs of all jobs of this owner: those that are announced too, and not those
+        that are deleted.
+        """
+
+    async def tenant_bytes(self, tenant: str) -> int:
+        """Likewise of all owners of a tenant."""
+
+
 class OfferStore(Protocol):
     """The processors on offer as job last listed them, for when job is away."""
 

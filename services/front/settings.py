@@ -72,6 +72,11 @@ class Settings(CoreSettings, ServerSettings):
     max_held_bytes: int = Field(64 * 1024**2, description="How much of JSON bodies one front holds in memory.")
     max_waiting_bytes: int = Field(1024**3, description="How much may wait in `inline` for blob.")
 
+    quota_bytes: int | None = Field(
+        None, ge=1, description="How many bytes each owner may keep, inputs and outputs; without it any number."
+    )
+    tenant_quota_bytes: int | None = Field(None, ge=1, description="Likewise each tenant.")
+
     limits: dict[str, ProcessorLimits] = Field(
         default_factory=dict,
         description="Limits by processor and media type, as JSON: "

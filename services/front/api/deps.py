@@ -21,6 +21,7 @@ from services.front.use_cases.create import CreateJob
 from services.front.use_cases.delete import DeleteJob
 from services.front.use_cases.idempotency import Idempotency
 from services.front.use_cases.listing import ListJobs
+from services.front.use_cases.quota import Quota
 from services.front.use_cases.read import ReadJob
 from services.front.use_cases.upload import Uploads
 from services.front.use_cases.watch import Watching
@@ -53,6 +54,7 @@ class Dependencies:
     heartbeat_seconds: float
     stream_seconds: float
     catalogue: Catalogue
+    quota: Quota
     limits: Limits
     server_limits: ServerLimits
 

@@ -19,6 +19,7 @@ from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 from services.front.use_cases.idempotency import IdempotentRequest
 from services.front.use_cases.queue_backoff import QueueBackoff
+from services.front.use_cases.quota import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Batches:
         link_bits_per_second: float,
         most_seconds: float,
         max_announced: int,
+        quota: Quota,
         now: Callable[[], Awaitable[datetime]],
     ) -> None:
         self._store = store
@@ -73,6 +75,7 @@ class Batches:
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
         self._max_announced = max_announced
+        self._quota = quota
         self._now = now
 
     async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSnapshot:
@@ -97,6 +100,8 @@ class Batches:
                 f"{announced} files that you have announced haven't come, and there may be {self._max_announced}; send "
                 "them, or cancel their jobs."
             )
+        size = sum(file.size for file in request.files)
+        await self._quota.check(owner, size)
         held = request.start == "all"
         await idempotent.seal()
         batch = NewBatch(idempotent.id, owner, names.clean(request.name), wanted, held)
@@ -113,6 +118,7 @@ class Batches:
             ]
         )
         await self._store.insert_batch(batch)
+        self._quota.added(owner, size)
         snapshot = await self.show(owner, batch.id, "", len(uploads))
         by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
         return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)

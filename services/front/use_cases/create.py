@@ -22,6 +22,7 @@ from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.idempotency import IdempotentRequest
 from services.front.use_cases.queue_backoff import QueueBackoff
+from services.front.use_cases.quota import Quota
 
 DRAIN_SECONDS = 3
 
@@ -120,6 +121,7 @@ class CreateJob:
         terms: Terms,
         queue_backoff: QueueBackoff,
         uploads: Shares,
+        quota: Quota,
         max_waiting_bytes: int,
         lease_seconds: float,
     ) -> None:
@@ -131,6 +133,7 @@ class CreateJob:
         self._terms = terms
         self._queue_backoff = queue_backoff
         self._uploads = uploads
+        self._quota = quota
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
 
@@ -159,10 +162,11 @@ class CreateJob:
             await request.seal()
             return None
         spec = await self._spec(submission)
+        await self._quota.check(owner, submission.size or 0)
         labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=spec.name, media_type=spec.mimetype)
         blob = await self._blobs.put(
             input_blob_id(request.id),
-            self._inspected(content, spec),
+            self._inspected(owner, content, spec),
             size=submission.size,
             sha256=submission.sha256,
             labels=labels,
@@ -171,6 +175,7 @@ class CreateJob:
         new = _new_job(request.id, owner, spec, blob.size, blob.sha256)
         crash_at("front.writing")
         job = await self._jobs.insert_stored(new, self._lease_seconds)
+        self._quota.added(owner, blob.size)
         crash_at("front.written")
         self._background.carry_on(job)
         return job
@@ -185,6 +190,7 @@ class CreateJob:
                 submission.release()
                 return None
             spec = await self._spec(submission)
+            await self._quota.check(owner, len(content))
             media.check_signature(spec.mimetype, content[: media.SNIFFED_BYTES])
             if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:
                 raise Unavailable("Too much waits to be stored; send the file raw, or try again.")
@@ -192,6 +198,7 @@ class CreateJob:
             await self._inline.put(request.id, content)
             crash_at("front.writing")
             job = await self._jobs.insert_created(_new_job(request.id, owner, spec, len(content)), self._lease_seconds)
+            self._quota.added(owner, len(content))
             crash_at("front.written")
         except BaseException:
             submission.release()
@@ -199,12 +206,13 @@ class CreateJob:
         self._background.carry_on(job).add_done_callback(lambda _: submission.release())
         return job
 
-    async def _inspected(self, content: AsyncIterator[bytes], spec: JobSpec) -> AsyncIterator[bytes]:
+    async def _inspected(self, owner: Owner, content: AsyncIterator[bytes], spec: JobSpec) -> AsyncIterator[bytes]:
         head, size, checked = b"", 0, False
         async for chunk in content:
             size += len(chunk)
             if size > spec.max_bytes:
                 raise _too_large(spec.max_bytes)
+            await self._quota.check(owner, size)  # which wasn't declared, or is that
             if checked:
                 yield chunk
                 continue

@@ -17,6 +17,7 @@ from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.adapters.mongodb.listing import MongoListingStore
 from services.front.adapters.mongodb.offers import MongoOfferStore
 from services.front.adapters.mongodb.retention import MongoRetentionStore
+from services.front.adapters.mongodb.usage import MongoUsageStore
 from services.front.domain.batch import NewBatch
 from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
 from services.front.domain.listing import Filters, Position
@@ -41,6 +42,7 @@ class Stores:
         self.batches = MongoBatchStore(client, database)
         self.listing = MongoListingStore(client, database)
         self.retention = MongoRetentionStore(client, database)
+        self.usage = MongoUsageStore(client, database)
 
 
 @pytest.fixture
@@ -55,6 +57,7 @@ async def stores(mongodb_uri: str, database_name: str) -> AsyncIterator[Stores]:
         await stores.batches.create_indexes()
         await stores.listing.create_indexes()
         await stores.retention.create_indexes()
+        await stores.usage.create_indexes()
         created = await stores.jobs.insert_created(new_job(), LONG)
         await stores.inline.put(created.id, b"bytes")
         template = await stores.database["jobs"].find_one({}) or {}
@@ -140,6 +143,13 @@ async def batch_pages(stores: Stores) -> None:
     assert len(await stores.batches.batch_jobs(batch.id, "", 1, deleted=True)) == 1
 
 
+async def usage(stores: Stores) -> None:
+    await stores.jobs.insert_created(new_job(), LONG)
+    stores.recorder.commands.clear()
+    await stores.usage.owner_bytes(Owner("acme", "alice"))
+    await stores.usage.tenant_bytes("acme")
+
+
 async def batch_counts(stores: Stores) -> None:
     batch = NewBatch(new_id(), Owner("acme", "alice"), "a", "checksum", held=False)
     uploads = [NewUpload(new_job(), batch.id, None, LONG, 112_000, held=False) for _ in range(3)]
@@ -203,6 +213,7 @@ JOURNEYS = [
     (deletes, 1),
     (batch_pages, 1),
     (batch_counts, 0),  # counts in the index alone
+    (usage, 0),  # adds up in the index alone
     (listing, 3),
     (tasks, 1),
     (inline_bytes, 1),

@@ -291,7 +291,8 @@ class ServerLimits(Wire):
     """What this server allows: sizes in bytes, times in seconds.
 
     `deadline_seconds` holds for a job that doesn't set one, `retention_seconds` is also the most, and `record_seconds`
-    is how long a job itself is kept after its end.
+    is how long a job itself is kept after its end. An owner keeps up to `quota_bytes`, and their tenant up to
+    `tenant_quota_bytes`, inputs and outputs together; without them there is no such limit.
     """
 
     max_input_bytes: int
@@ -303,13 +304,18 @@ class ServerLimits(Wire):
     max_deadline_seconds: int
     retention_seconds: int
     record_seconds: int
+    quota_bytes: int | None = None
+    tenant_quota_bytes: int | None = None
 
 
 class ProcessorList(Wire):
-    """The processors on offer, with the JSON Schema of their parameters, and what the server allows."""
+    """The processors on offer, with the JSON Schema of their parameters, and what the server allows. `stored_bytes` is
+    what the caller keeps, where there is a quota.
+    """
 
     items: list[ProcessorView]
     limits: ServerLimits
+    stored_bytes: int | None = None
 
 
 class FaultPointer(Wire):

@@ -152,6 +152,7 @@ class MongoJobStore:
             {
                 "$set": {
                     **literals(_encoded(transition.fields)),
+                    **_held_bytes(transition.fields),
                     "status": transition.target.value,
                     "updatedAt": "$$NOW",
                     "history": {
@@ -236,6 +237,15 @@ def _lease(target: Status, seconds: float) -> str | Document:
     return {"$cond": ["$held", "$$REMOVE", from_now(seconds)]}
 
 
+def _held_bytes(fields: Mapping[str, Any]) -> Document:
+    """See `services.front.adapters.mongodb.usage`. The input goes in a later step."""
+    if "size" in fields:
+        return {"heldBytes": fields["size"]}
+    if "outputs" in fields:
+        return {"heldBytes": {"$add": ["$size", sum(output.size for output in fields["outputs"])]}}
+    return {}
+
+
 def where_nothing_is(field: str, fields: Document) -> list[Document]:
     """Stages of an upsert that write a document unless it is there, with `field`. Only two requests with one
     idempotency key can write the same: nothing that has come of it is undone.
@@ -254,6 +264,7 @@ def new_fields(job: NewJob, history: Sequence[Status]) -> Document:
         "mimetype": job.mimetype,
         "encoding": job.encoding,
         "size": job.size,
+        "heldBytes": job.size,
         "sha256": job.sha256,
         "processor": job.processor,
         "params": json.dumps(job.params),

@@ -41,7 +41,9 @@ class MongoRetentionStore:
 
     async def await_expiry(self, job_ids: Sequence[str], *, input_deleted: bool) -> None:
         # `expiresAt` as it is now, and not as the tracker read it: a read of the last output may have moved it since.
-        fields: Document = {"retireAt": "$expiresAt", **({"inputDeleted": True} if input_deleted else {})}
+        fields: Document = {"retireAt": "$expiresAt"}
+        if input_deleted:
+            fields |= {"inputDeleted": True, "heldBytes": {"$sum": "$outputs.size"}}
         await self.jobs.update_many(_among(job_ids, deleted=False), [{"$set": fields}])
 
     async def bytes_deleted(self, job_ids: Sequence[str], record_seconds: float, *, deleted: bool = False) -> None:
@@ -51,7 +53,7 @@ class MongoRetentionStore:
             "bytesDeleted": True,
             "retireAt": {"$add": [ended, int(record_seconds * 1000)]},
         }
-        await self.jobs.update_many(_among(job_ids, deleted=deleted), [{"$set": fields}])
+        await self.jobs.update_many(_among(job_ids, deleted=deleted), [{"$set": fields}, {"$unset": "heldBytes"}])
 
     async def forget(self, jobs: Sequence[Job]) -> None:
         await self.jobs.delete_many({"_id": {"$in": [job.id for job in jobs]}})
