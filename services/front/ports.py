@@ -334,6 +334,9 @@ class Tokens(Protocol):
         issuer's keys can't be fetched.
         """
 
+    async def seconds_left(self, authorization: str | None) -> float:
+        """How long the token of such a header is still good, for one that `owner` has taken. Raises likewise."""
+
 
 class Budgets(Protocol):
     """How many more requests each owner may make, for all processes of front together."""

@@ -124,7 +124,7 @@ class UserTokens:
         self._tenant_claim = tenant_claim
         self._subject_claim = subject_claim
         self._clock = clock
-        self._verdicts: BoundedDict[str, tuple[Owner, float]] = BoundedDict(CACHED_VERDICTS)
+        self._verdicts: BoundedDict[str, tuple[Owner, float, float]] = BoundedDict(CACHED_VERDICTS)
         self.keys: StaticKeys | JwksKeys = StaticKeys(None)
 
     def forget(self) -> None:
@@ -133,17 +133,24 @@ class UserTokens:
 
     async def owner(self, authorization: str | None) -> Owner:
         """The owner named by an `Authorization` header. Raises `Unauthorized`."""
+        return (await self._verdict(authorization))[0]
+
+    async def seconds_left(self, authorization: str | None) -> float:
+        return (await self._verdict(authorization))[2] - self._clock()
+
+    async def _verdict(self, authorization: str | None) -> tuple[Owner, float, float]:
+        """Who it is, until when that is cached, and when the token expires."""
         if authorization is None or not authorization[:7].lower() == "bearer ":
             raise Unauthorized
         token = authorization[7:]
         verdict = self._verdicts.get(token)
         if verdict is not None and self._clock() < verdict[1]:
-            return verdict[0]
+            return verdict
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized
         owner, expires_at = await self._verify(token)
-        self._verdicts[token] = (owner, min(expires_at, self._clock() + CACHE_SECONDS))
-        return owner
+        verdict = self._verdicts[token] = (owner, min(expires_at, self._clock() + CACHE_SECONDS), expires_at)
+        return verdict
 
     async def _verify(self, token: str) -> tuple[Owner, float]:
         try:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
@@ -38,6 +38,14 @@ async def _batch(owner: TokenOwner, deps: Deps, batch_id: BatchId, last: LastEve
         yield watch
 
 
+async def _seconds(request: Request, _: TokenOwner, deps: Deps) -> float:
+    """How long the stream may last: not for longer than the token of who asked for it."""
+    return min(deps.stream_seconds, await deps.tokens.seconds_left(request.headers.get("authorization")))
+
+
+Seconds = Annotated[float, Depends(_seconds)]
+
+
 @router.get(
     "/job/{job_id}/events",
     response_class=Response,
@@ -48,14 +56,14 @@ async def _batch(owner: TokenOwner, deps: Deps, batch_id: BatchId, last: LastEve
     summary="The job's changes, as they happen",
     tags=["job"],
 )
-async def watch_job(deps: Deps, watch: Annotated[Watch, Depends(_job)]) -> Response:
+async def watch_job(deps: Deps, watch: Annotated[Watch, Depends(_job)], seconds: Seconds) -> Response:
     """Server-sent events. Each has the same JSON as the job's status. The stream ends after the final state, or
-    earlier: to resume, send the last event's `id` as `Last-Event-ID`, and you get the newest state if you don't have
-    it. If you read more slowly than the job changes, you get its newest state only.
+    earlier, with your token at the latest: to resume, send the last event's `id` as `Last-Event-ID`, and you get the
+    newest state if you don't have it. If you read more slowly than the job changes, you get its newest state only.
     """
     if watch.is_over:
         return Response(status_code=204)
-    return EventSourceResponse(_stream(deps, watch), headers=_HEADERS)
+    return EventSourceResponse(_stream(deps, watch, seconds), headers=_HEADERS)
 
 
 @router.get(
@@ -71,16 +79,22 @@ async def watch_job(deps: Deps, watch: Annotated[Watch, Depends(_job)]) -> Respo
     tags=["batch"],
 )
 async def watch_batch(
-    deps: Deps, watch: Annotated[Watch, Depends(_batch)], batch_id: BatchId, last: LastEventId = None
+    deps: Deps,
+    watch: Annotated[Watch, Depends(_batch)],
+    seconds: Seconds,
+    batch_id: BatchId,
+    last: LastEventId = None,
 ) -> Response:
     """As the events of a job, for each job of the batch. Who comes again and lacks something gets every job once."""
     if watch.is_over and last is not None and last.endswith(AT_THE_END):
         return Response(status_code=204)
-    return EventSourceResponse(_stream(deps, watch, batch_id), headers=_HEADERS)
+    return EventSourceResponse(_stream(deps, watch, seconds, batch_id), headers=_HEADERS)
 
 
-async def _stream(deps: Dependencies, watch: Watch, batch_id: str | None = None) -> AsyncIterator[bytes]:
-    closes_at = time.monotonic() + deps.stream_seconds
+async def _stream(
+    deps: Dependencies, watch: Watch, seconds: float, batch_id: str | None = None
+) -> AsyncIterator[bytes]:
+    closes_at = time.monotonic() + seconds
     while not watch.closing and time.monotonic() < closes_at:
         for job in watch.take():
             yield format_sse_event(
@@ -92,5 +106,5 @@ async def _stream(deps: Dependencies, watch: Watch, batch_id: str | None = None)
                 ended = BatchEnded(id=batch_id, counts=dict(counts)).to_wire().decode()
                 yield format_sse_event(event="batch", id=watch.event_id + AT_THE_END, data_str=ended)
             return
-        if not await watch.wait(deps.heartbeat_seconds):
+        if not await watch.wait(min(deps.heartbeat_seconds, closes_at - time.monotonic())):
             yield format_sse_event(comment="heartbeat")

@@ -138,7 +138,7 @@ async def get_output(request: Request, owner: TokenOwner, deps: Deps, job_id: Jo
     `result-not-available`. Ranges and validators work as in any download.
     """
     found = await deps.read.output(owner, job_id, None)
-    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read.output_was_read)
+    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read)
 
 
 @router.get(
@@ -152,4 +152,4 @@ async def get_named_output(
 ) -> Response:
     """As of the first output, for any of those that the job lists."""
     found = await deps.read.output(owner, job_id, output_name)
-    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read.output_was_read)
+    return OutputResponse(deps.blobs, deps.downloads, found, request.headers, deps.read)

@@ -1,8 +1,5 @@
 """An output's bytes, streamed from blob to the client."""
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +13,7 @@ from services.front.api.headers import attachment
 from services.front.domain import media
 from services.front.domain.job import Job, Output
 from services.front.ports import Blobs
+from services.front.use_cases.read import ReadJob
 
 
 class OutputResponse(Response):
@@ -30,12 +28,12 @@ class OutputResponse(Response):
         downloads: Shares,
         found: tuple[Job, int, Output],
         request_headers: Headers,
-        was_read: Callable[[Job, int], Awaitable[None]],
+        read: ReadJob,
     ) -> None:
         self._job, self._n, self._output = found
         self._blobs = blobs
         self._downloads = downloads
-        self._was_read = was_read
+        self._read = read
         self._blob_id = output_blob_id(self._job.id, self._job.fence or 0, self._n)
         self._request_headers = request_headers
         super().__init__(None)
@@ -54,11 +52,11 @@ class OutputResponse(Response):
                 is_whole = await self._sent(etag, byte_range, scope, receive, send)
         except NotFound:
             # The tracker deletes first and writes it down after.
-            if self._job.expires_at is not None and self._job.expires_at <= datetime.now(UTC):
+            if await self._read.has_expired(self._job):
                 raise ResultDeleted from None
             raise BadGateway("The output's bytes can't be found.") from None
         if is_whole:
-            await self._was_read(self._job, self._n)
+            await self._read.output_was_read(self._job, self._n)
 
     async def _sent(self, etag: str, byte_range: str | None, scope: Scope, receive: Receive, send: Send) -> bool:
         """Whether the whole of the output was sent, which ends when the client goes. With ranges a client fetches what

@@ -37,6 +37,9 @@ class LimitedTokens:
             await asyncio.shield(leasing)
         return owner
 
+    async def seconds_left(self, authorization: str | None) -> float:
+        return await self._tokens.seconds_left(authorization)
+
     def _admits(self, owner: Owner) -> bool:
         share = self._shares.get(owner)
         return share is not None and share.admits(self._policy, time.monotonic())

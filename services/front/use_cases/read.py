@@ -118,6 +118,10 @@ class ReadJob:
                 return job, n, output
         raise ResultNotAvailable
 
+    async def has_expired(self, job: Job) -> bool:
+        """By the store's clock, by which its bytes are deleted."""
+        return job.expires_at is not None and job.expires_at <= await self._jobs.now()
+
     async def output_was_read(self, job: Job, n: int) -> None:
         """The whole of output number `n` was handed to its owner. A failure to remember that only keeps the bytes for
         longer, and the response has been given: it is logged.

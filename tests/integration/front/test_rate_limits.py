@@ -26,6 +26,9 @@ class AnyTokens:
     async def owner(self, authorization: str | None) -> Owner:
         return Owner("acme", authorization or "nobody")
 
+    async def seconds_left(self, _: str | None) -> float:
+        return DAY
+
 
 class CountingBudgets:
     def __init__(self, budgets: MongoBudgets) -> None:

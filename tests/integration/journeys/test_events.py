@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -225,6 +226,16 @@ async def test_too_many_streams_are_refused_and_a_closed_one_makes_room(platform
         await stream.next()
         refused = await front.http.get(f"/api/v1/job/{job_id}/events")
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+
+
+async def test_a_stream_ends_with_its_token(platform: Platform, front: Front) -> None:
+    job_id = job_id_of(await post_raw(platform.client()))
+    front.http.headers["Authorization"] = f"Bearer {token(exp=int(time.time()) + 3)}"
+    async with asyncio.timeout(20), front.watch(f"job/{job_id}") as stream:
+        events = await stream.rest()
+    assert distinct(events)[-1] == "SUBMITTED"
+    async with front.watch(f"job/{job_id}") as stream:
+        assert stream.answer.status_code == 401
 
 
 async def test_what_is_watched_and_does_not_change_is_read_in_turn(
