@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,9 +34,14 @@ def main() -> int:
         elif told.command == "token":
             print(token(load(TokenSettings)))
         else:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.default_int_handler)  # as Ctrl-C: what is half made is removed
             {"backup": backup, "restore": restore}[told.command](load(LocalSettings), told.folder.absolute(), say)
     except (BackupError, CheckError, MongodError, SeaweedError, SupervisionError, TokenError, OSError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
         return 1
     return 0
 

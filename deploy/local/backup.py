@@ -1,29 +1,44 @@
 """`make backup TO=` and `make restore FROM=`: everything that a Gristmill on one machine knows, in one folder.
 
-Beside a running Gristmill its mongod is locked (`fsync` with `lock`) for as long as its files are copied, and the blobs
-are linked in that time too: so database and blobs are of one moment. A blob never changes, so links to it are enough
-until it is copied. An upload that is under way begins again after a restore, since its parts do change.
+All documents are read as they were at one moment, while Gristmill goes on writing. From before that moment until all
+blobs are copied none is deleted, so the copy has each that its documents name. Nothing outlives this process, however
+it ends: mongod isn't locked, and the kernel lets go of the blobs (docs/decisions/0029-backup-by-snapshot-reads.md).
+
+An upload that is under way begins again after a restore.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
+from bson import decode_file_iter
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure, PyMongoError
 
 from common.mongo.client import Document
-from deploy.local.checks import CheckError, only_one
+from deploy.local import mongod
+from deploy.local.checks import LOCK, CheckError, only_one
 from deploy.local.settings import LocalSettings
+from deploy.local.supervisor import die_with_runner
+from services.blob.adapters.filesystem.locks import nothing_deleted
 
-PARTS = ("mongodb", "blobs", "keys")
-# What mongod makes anew, and what says that one is running.
-_NOT_DATA = shutil.ignore_patterns("mongod.lock", "mongod.log*", "diagnostic.data", "*.part")
+PARTS = ("database", "blobs", "keys")
+_OF_MONGODB = ("admin", "config", "local")
 _CONNECT_MILLISECONDS = 3000
+_DOCUMENTS_AT_ONCE = 100
+_SNAPSHOT_TOO_OLD, _SNAPSHOT_UNAVAILABLE = 239, 246
 
 Say = Callable[[str], None]
+_Client = MongoClient[Document]
 
 
 class BackupError(Exception):
@@ -31,40 +46,47 @@ class BackupError(Exception):
 
 
 def backup(settings: LocalSettings, to: Path, say: Say) -> None:
-    """Copy what `settings.data` holds into `to`, a folder that is made. Raises `BackupError`, `OSError`."""
+    """Copy what `settings.data` holds into `to`, which is made. Raises `BackupError`, `MongodError`, `OSError`."""
     _check_embedded(settings)
-    if not (settings.data / "mongodb").is_dir():
+    data = settings.data
+    if not (data / "mongodb").is_dir():
         raise BackupError(f"There is nothing to back up in {settings.gristmill_data}: set GRISTMILL_DATA.")
     part = _new(to)
-    linked = settings.data / f"blobs.backup.{os.getpid()}"
     try:
-        with _still(settings):
+        with _database(data) as client, nothing_deleted(data / "blobs"), _one_moment(client) as session:
             say("Copying the database ...")
-            shutil.copytree(settings.data / "mongodb", part / "mongodb", ignore=_NOT_DATA)
-            shutil.copytree(settings.data / "blobs" / "blobs", linked, copy_function=os.link)
-            shutil.copytree(settings.data / "keys", part / "keys", ignore=_NOT_DATA)
-        say("Copying the blobs ...")
-        shutil.copytree(linked, part / "blobs" / "blobs")
+            _dump(session, part / "database")
+            say("Copying the blobs ...")
+            shutil.copytree(data / "blobs" / "blobs", part / "blobs" / "blobs")
+        shutil.copytree(data / "keys", part / "keys", ignore=shutil.ignore_patterns("*.part"))
         _sync(part)
         part.rename(to)
+    except PyMongoError as error:
+        raise BackupError(_explain(error, settings)) from None
     finally:
-        shutil.rmtree(linked, ignore_errors=True)
         shutil.rmtree(part, ignore_errors=True)
     say(f"Backed up to {to}. It holds all keys: keep it as safe as {settings.gristmill_data}.")
 
 
 def restore(settings: LocalSettings, source: Path, say: Say) -> None:
-    """Copy a backup into `settings.data`, which has to be empty. Raises `BackupError`, `OSError`."""
+    """Put a backup into `settings.data`, which has to be empty. Raises `BackupError`, `MongodError`, `OSError`."""
     _check_embedded(settings)
     if not all((source / part).is_dir() for part in PARTS):
         raise BackupError(f"{source} is not a backup: it has to have the folders {', '.join(PARTS)}.")
     part = _new(settings.data)
     try:
         say("Copying ...")
-        for name in PARTS:
+        for name in ("blobs", "keys"):
             shutil.copytree(source / name, part / name)
+        (part / "mongodb").mkdir()
+        with _started(part / "mongodb") as client:
+            _load(client, source / "database")
         _sync(part)
         part.rename(settings.data)
+    except (BSONError, PyMongoError) as error:
+        raise BackupError(
+            f"{source} can't be restored ({type(error).__name__}): either it is damaged, or there is no room for it."
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     say(f"Restored to {settings.gristmill_data}. `make up` goes on from there.")
@@ -88,39 +110,83 @@ def _new(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _still(settings: LocalSettings) -> Iterator[None]:
-    """Within it nothing is written to the database: either nothing runs, or mongod is locked."""
+def _database(data: Path) -> Iterator[_Client]:
+    """The mongod of the Gristmill that runs, or else one that is started for as long as this lasts."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(only_one(settings.data))
+            stack.enter_context(only_one(data))
         except CheckError:
-            stack.enter_context(_locked(settings))
-        yield
+            port = (data / LOCK).read_text()
+            if not port:
+                raise BackupError("Gristmill is just starting: try again when it is ready.") from None
+            client = _connect(int(port))
+        else:
+            client = stack.enter_context(_started(data / "mongodb"))
+        yield stack.enter_context(client)
 
 
 @contextlib.contextmanager
-def _locked(settings: LocalSettings) -> Iterator[None]:
-    client: MongoClient[Document] = MongoClient(
-        "127.0.0.1",
-        settings.mongodb_port,
-        directConnection=True,
-        serverSelectionTimeoutMS=_CONNECT_MILLISECONDS,
-    )
-    with client:
+def _started(folder: Path) -> Iterator[_Client]:
+    """A mongod that keeps `folder`, and ends before this does or with it. Raises `MongodError`."""
+    port = mongod.free_port()
+    with subprocess.Popen(
+        mongod.command(mongod.find_binary(), folder, port),
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,
+        preexec_fn=die_with_runner(os.getpid()),
+    ) as process:
         try:
-            options = client.admin.command("getCmdLineOpts")
-            if Path(options["parsed"]["storage"]["dbPath"]) != settings.data / "mongodb":
-                raise BackupError(f"The mongod at port {settings.mongodb_port} keeps other data: set MONGODB_PORT.")
-            client.admin.command("fsync", lock=True)
-        except PyMongoError as error:
-            raise BackupError(
-                f"A Gristmill runs here, but its mongod can't be locked at port {settings.mongodb_port} "
-                f"({type(error).__name__}): set MONGODB_PORT, or stop it first."
-            ) from None
-        try:
-            yield
+            asyncio.run(mongod.initiate(port))
+            with _connect(port) as client:
+                yield client
         finally:
-            client.admin.command("fsyncUnlock")
+            process.terminate()
+
+
+def _connect(port: int) -> _Client:
+    return MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=_CONNECT_MILLISECONDS)
+
+
+@contextlib.contextmanager
+def _one_moment(client: _Client) -> Iterator[ClientSession]:
+    """All reads of this session are of the moment at which it begins, for as long as mongod keeps it: 5 minutes."""
+    with client.start_session(snapshot=True) as session:
+        client.front.jobs.find_one(session=session)  # the first read chooses the moment
+        yield session
+
+
+def _dump(session: ClientSession, folder: Path) -> None:
+    """Write each collection to `<database>/<collection>.bson`, as mongodump does."""
+    client = session.client
+    folder.mkdir()
+    for database in set(client.list_database_names()) - set(_OF_MONGODB):
+        (folder / database).mkdir()
+        for name in client[database].list_collection_names(filter={"type": "collection"}):
+            with (folder / database / f"{name}.bson").open("xb") as file:
+                for batch in client[database][name].find_raw_batches(session=session):
+                    file.write(batch)
+
+
+def _load(client: _Client, folder: Path) -> None:
+    """Write what `_dump` has read. The services make the indexes when they start."""
+    for path in folder.glob("*/*.bson"):
+        with path.open("rb") as file:
+            documents = decode_file_iter(file, CodecOptions(RawBSONDocument))
+            while batch := list(islice(documents, _DOCUMENTS_AT_ONCE)):
+                client[path.parent.name][path.stem].insert_many(batch, ordered=False)
+
+
+def _explain(error: PyMongoError, settings: LocalSettings) -> str:
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _SNAPSHOT_TOO_OLD:
+        return (
+            "The database is so large that it can't be read in the 5 minutes for which mongod knows how all was: "
+            f"stop Gristmill, and copy {settings.gristmill_data} itself."
+        )
+    if code == _SNAPSHOT_UNAVAILABLE:
+        return "Collections or indexes are just being made: try again when Gristmill is ready."
+    return f"mongod can't be read ({type(error).__name__}): see {settings.gristmill_data}/mongodb/mongod.log."
 
 
 def _sync(folder: Path) -> None:

@@ -16,6 +16,7 @@ NEARLY = 0.85  # of `difflib`: one letter in seven is another
 PREFIXES = ("FRONT_", "BLOB_", "JOB_", "PROCESSOR_")
 
 NEEDED_BYTES = 1024**3
+LOCK = "lock"  # in the folder of the data; it holds the port of the mongod that runs there
 
 
 class CheckError(Exception):
@@ -73,13 +74,14 @@ def check_room(data: Path, needed_bytes: int = NEEDED_BYTES) -> None:
 @contextmanager
 def only_one(data: Path) -> Iterator[None]:
     """Hold the data for this runner. Raises `CheckError` while another does; a dead one holds nothing."""
-    with (data / "lock").open("w") as file:
+    with (data / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CheckError(
                 f"Gristmill runs already with the data in {data}: stop it, or set GRISTMILL_DATA to another folder."
             ) from None
+        file.truncate(0)
         yield
 
 

@@ -96,7 +96,7 @@ class Supervisor:
                     stderr=log,
                     env=process.environment,
                     start_new_session=True,
-                    preexec_fn=_die_with_runner(os.getpid()),
+                    preexec_fn=die_with_runner(os.getpid()),
                 )
             except OSError as error:
                 raise SupervisionError(f"{process.name} can't be started: {error}.") from None
@@ -151,7 +151,7 @@ class Supervisor:
         return self._logs / f"{process.name}.log"
 
 
-def _die_with_runner(runner: int) -> Callable[[], None] | None:
+def die_with_runner(runner: int) -> Callable[[], None] | None:
     """What a child does before its own program: ask the kernel to kill it when the runner dies, however it dies."""
     if _LIBC is None:
         return None

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from deploy.local import demo, keys, mongod, processes, seaweed, tokens
-from deploy.local.checks import CheckError, check_ports, check_room, is_free, only_one
+from deploy.local.checks import LOCK, CheckError, check_ports, check_room, is_free, only_one
 from deploy.local.demo import DemoError, Picture
 from deploy.local.keys import Keys
 from deploy.local.sample import draw
@@ -113,6 +113,7 @@ async def _serve(settings: LocalSettings, supervisor: Supervisor, stack: context
 
 async def _start_mongod(settings: LocalSettings, supervisor: Supervisor, started: float) -> str:
     port = settings.mongodb_port if is_free("127.0.0.1", settings.mongodb_port) else mongod.free_port()
+    (settings.data / LOCK).write_text(str(port))
     await supervisor.start(processes.embedded_mongod(settings, port, os.environ))
     await mongod.initiate(port)
     _ready("mongod", started)

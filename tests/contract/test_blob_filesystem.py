@@ -12,6 +12,7 @@ import pytest
 
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from services.blob.adapters.filesystem.folder import Disk
+from services.blob.adapters.filesystem.locks import nothing_deleted
 from services.blob.adapters.filesystem.store import CHECK_ROOM_BYTES, FilesystemBlobStore, open_filesystem_store
 from services.blob.ports import BlobStore, CorruptBlob
 from tests.contract.test_blob_store import LONG, assert_absent, put, read
@@ -77,6 +78,17 @@ async def test_the_room_that_must_stay_is_not_filled(tmp_path: Path) -> None:
             await put(store, "b-1", LONG * 10)
         await assert_absent(store, "b-1")
     assert staging_files(tmp_path) == []
+
+
+async def test_nothing_is_deleted_while_a_backup_is_made(store: FilesystemBlobStore, tmp_path: Path) -> None:
+    await put(store, "b-1", LONG)
+    with nothing_deleted(tmp_path):
+        with pytest.raises(Unavailable):
+            await store.delete("b-1")
+        assert (await store.stat("b-1")).size == len(LONG)
+        assert (await put(store, "b-2", LONG)).created
+    await store.delete("b-1")
+    await assert_absent(store, "b-1")
 
 
 @pytest.mark.parametrize("of_folder", [False, True], ids=["file", "folder"])

@@ -1,14 +1,19 @@
 """A backup that is made beside a running Gristmill starts as another one: with the same jobs, bytes and tokens."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
+from common.mongo.client import Document
 from deploy.local.backup import BackupError, backup, restore
+from deploy.local.checks import LOCK
 from deploy.local.settings import LocalSettings
-from tests.support.journey import CONTENT, ended, hand_in, stopped
+from tests.support.journey import CONTENT, assert_completes, ended, hand_in, logged, stopped
 from tests.support.local import environment, running
 
 
@@ -22,6 +27,34 @@ async def make(what: str, folder: Path, environment: dict[str, str]) -> str:
     return said.decode()
 
 
+async def test_what_ends_while_a_backup_is_made_can_be_done_again_from_it(tmp_path: Path) -> None:
+    first, copy = environment(tmp_path / "first"), tmp_path / "copy"
+    loop, database_copied, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def say(line: str) -> None:
+        if line.startswith("Copying the blobs"):
+            loop.call_soon_threadsafe(database_copied.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+
+    async with running(first) as local, local.client() as http, asyncio.TaskGroup() as group:
+        with stopped(local, "services.processor"):
+            waiting = await hand_in(http)
+            settings = LocalSettings(gristmill_data=local.data)
+            backing_up = group.create_task(asyncio.to_thread(backup, settings, copy, say))
+            await database_copied.wait()
+        await assert_completes(http, waiting)
+        # Its input is due now, which the copy still needs.
+        await logged(local, "blob", "request.completed", method="DELETE")
+        go_on.set()
+        await backing_up
+        await logged(local, "blob", "request.completed", method="DELETE", status=204)
+
+    second = environment(tmp_path / "second")
+    await make("restore", copy, second)
+    async with running(second) as local, local.client() as http:
+        await assert_completes(http, waiting)
+
+
 @pytest.mark.long
 async def test_what_is_restored_goes_on_where_the_backup_was_made(tmp_path: Path) -> None:
     first = environment(tmp_path / "first")
@@ -32,11 +65,11 @@ async def test_what_is_restored_goes_on_where_the_backup_was_made(tmp_path: Path
         output = (await http.get(f"{done}/output")).raise_for_status()
         with stopped(local, "services.processor"):
             waiting = await hand_in(http)
-            assert f"Backed up to {copy}" in await make("backup", copy, first)
+            # On whatever port its mongod listens.
+            assert f"Backed up to {copy}" in await make("backup", copy, {**first, "MONGODB_PORT": "1"})
             later = await hand_in(http)
-        assert (await ended(http, later))["status"] == "EXECUTION_COMPLETED", "the database takes writes again"
+        assert (await ended(http, later))["status"] == "EXECUTION_COMPLETED"
         bearer = http.headers["Authorization"]
-    assert not list((tmp_path / "first").glob("blobs.backup.*"))
 
     second = environment(tmp_path / "second")
     await make("restore", copy, second)
@@ -48,9 +81,32 @@ async def test_what_is_restored_goes_on_where_the_backup_was_made(tmp_path: Path
         new = await hand_in(http, CONTENT + b", again")
         assert (await ended(http, new))["status"] == "EXECUTION_COMPLETED"
 
-    # Nothing runs now, so there is no mongod to lock.
+    # Nothing runs now, so that a mongod is started for it.
     await make("backup", tmp_path / "cold", second)
-    assert {path.name for path in (tmp_path / "cold").iterdir()} == {"mongodb", "blobs", "keys"}
+    third = environment(tmp_path / "third")
+    await make("restore", tmp_path / "cold", third)
+    async with running(third) as local, local.client() as http:
+        http.headers["Authorization"] = bearer
+        for job in (done, waiting, new):
+            assert (await ended(http, job))["status"] == "EXECUTION_COMPLETED"
+
+
+@pytest.mark.long
+async def test_a_database_too_large_to_be_read_in_time_is_said(tmp_path: Path) -> None:
+    settings = LocalSettings(gristmill_data=tmp_path / "data")
+
+    def say(line: str) -> None:
+        """Write until mongod has forgotten how all was when this line was said."""
+        with MongoClient[Document]("127.0.0.1", port) as client, client.start_session(snapshot=True) as session:
+            client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=0)
+            with contextlib.suppress(OperationFailure):
+                while client.front.tasks.find_one({"_id": line}, session=session) is None:
+                    client.front.tasks.replace_one({"_id": line}, {}, upsert=True)
+
+    async with running(environment(settings.data)):
+        port = int((settings.data / LOCK).read_text())
+        with pytest.raises(BackupError, match="so large that"):
+            await asyncio.to_thread(backup, settings, tmp_path / "to", say)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +130,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(BackupError, match="is not a backup"):
         restore(settings, tmp_path / "other", print)
-    for name in ("mongodb", "blobs", "keys"):
+    for name in ("database", "blobs", "keys"):
         (tmp_path / "other" / name).mkdir()
     with pytest.raises(BackupError, match="data is not empty"):
         restore(settings, tmp_path / "other", print)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from uuid import uuid4
 from common.crash import crash_at
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from common.logging import get_logger
+from services.blob.adapters.filesystem.locks import DELETES, lock
 from services.blob.adapters.footer import Footer, read_footer
 from services.blob.ports import ListedBlob, StoredBlob
 
@@ -50,6 +52,7 @@ class Folder:
         self._blobs.mkdir(mode=0o700, exist_ok=True)
         for shard in _SHARDS:
             (self._blobs / shard).mkdir(mode=0o700, exist_ok=True)
+        (self.root / DELETES).touch(mode=0o600)  # now, since deleting has to work on a full disk
         self.sync(self._blobs)
         self.sync(self.root)
         for folder in missing:  # or power loss could take the data folder's own name, and with it every blob
@@ -135,13 +138,15 @@ class Folder:
         return blob
 
     def delete(self, blob_id: str) -> None:
-        """Raises `NotFound`."""
-        path = self._path(blob_id)
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            raise NotFound from None
-        self.sync_name(blob_id)
+        """Raises `NotFound`, and `Unavailable` while nothing is deleted (`locks.nothing_deleted`)."""
+        with lock(self.root / DELETES, fcntl.LOCK_SH) as held:
+            if held is None:
+                raise Unavailable("A backup is being made; blobs are deleted again when it has ended.")
+            try:
+                self._path(blob_id).unlink()
+            except FileNotFoundError:
+                raise NotFound from None
+            self.sync_name(blob_id)
 
     def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
         """Blobs by (shard, id)."""

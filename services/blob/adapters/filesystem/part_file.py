@@ -3,11 +3,11 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import Conflict, NotFound
 from services.blob.adapters.filesystem.folder import Folder
+from services.blob.adapters.filesystem.locks import lock
 from services.blob.domain.uploads import Part
 
 # A record is the SHA-256 of the part, in hex, and a line end; one that a crash cut short isn't as long.
@@ -66,20 +66,3 @@ def is_arrived(record: os.DirEntry[str]) -> bool:
         return record.stat(follow_symlinks=False).st_size == RECORD_BYTES
     except FileNotFoundError:
         return False
-
-
-@contextlib.contextmanager
-def lock(path: Path, kind: int, flags: int = 0) -> Iterator[int | None]:
-    """The open file under a lock (`flock`, so the kernel lets go of it when the process dies); None when another
-    has it, or the file has lost this name meanwhile. Raises `FileNotFoundError`.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield fd if os.path.samestat(os.fstat(fd), path.stat()) else None
-    finally:
-        os.close(fd)

@@ -18,7 +18,8 @@ from common.contracts.upload import UploadFacts, UploadStatus
 from common.errors import AlreadyExists, Conflict, NotFound
 from common.logging import get_logger
 from services.blob.adapters.filesystem.folder import Folder
-from services.blob.adapters.filesystem.part_file import PartFile, is_arrived, lock
+from services.blob.adapters.filesystem.locks import lock
+from services.blob.adapters.filesystem.part_file import PartFile, is_arrived
 from services.blob.adapters.footer import Footer
 from services.blob.domain.uploads import is_single, part, part_count
 
