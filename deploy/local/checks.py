@@ -3,12 +3,17 @@
 import difflib
 import errno
 import fcntl
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from common.mongo.client import Document
 from deploy.local.settings import LocalSettings, TokenSettings
 from gristmill.faults import unknown
 
@@ -16,6 +21,7 @@ NEARLY = 0.85  # of `difflib`: one letter in seven is another
 PREFIXES = ("FRONT_", "BLOB_", "JOB_", "PROCESSOR_")
 
 NEEDED_BYTES = 1024**3
+MONGODB_SECONDS = 5
 LOCK = "lock"  # in the folder of the data; it holds the port of the mongod that runs there
 
 
@@ -69,6 +75,29 @@ def check_room(data: Path, needed_bytes: int = NEEDED_BYTES) -> None:
             f"There is no room: {free / 1e9:.1f} GB are free at {data}, and {needed_bytes / 1e9:.1f} GB are needed; "
             "free some, or set GRISTMILL_DATA to a folder elsewhere."
         )
+
+
+def check_mongodb(uri: str) -> None:
+    """Raises `CheckError` when the user's own MongoDB can't be reached within 5 s, or doesn't know the user."""
+    try:
+        with MongoClient[Document](uri, serverSelectionTimeoutMS=MONGODB_SECONDS * 1000) as client:
+            client.admin.command("ping")
+    except (ConfigurationError, ValueError):
+        raise CheckError(
+            "MONGODB_URI can't be used: it should be like mongodb://host:27017/?replicaSet=name, or mongodb+srv:// "
+            "and a name that DNS knows."
+        ) from None
+    except OperationFailure as error:
+        raise CheckError(f"MONGODB_URI, {_named(uri)}, refuses the user that it names (code {error.code}).") from None
+    except PyMongoError:
+        raise CheckError(
+            f"MONGODB_URI, {_named(uri)}, can't be reached: no primary was found within {MONGODB_SECONDS} s."
+        ) from None
+
+
+def _named(uri: str) -> str:
+    """The URI without what may be secret: user, password and options."""
+    return re.sub("//.*@", "//", uri).partition("?")[0]
 
 
 @contextmanager

@@ -18,14 +18,19 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def last_words(path: Path, start: int) -> str:
-    """Why a process ended, as far as what it wrote from byte `start` on tells; else nothing.
+    """Why a process ended, as far as the whole lines tell that it wrote from byte `start` on; else nothing.
 
     A process that ends before its logging is set up says why in plain lines, or in a traceback, whose last line counts.
+    What is indented belongs to a traceback, also to mongod's.
     """
+    first = max(start, path.stat().st_size - _TAIL_BYTES)
     with path.open("rb") as file:
-        file.seek(max(start, path.stat().st_size - _TAIL_BYTES))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    plain = [line for line in lines if not line.startswith("{")]
+        file.seek(first)
+        if first > start:
+            file.readline()  # the end of a line that began before
+        lines = [line for line in file.read().decode(errors="replace").splitlines(keepends=True) if line.strip()]
+    lines = [line.rstrip() for line in lines if line.endswith("\n")]
+    plain = [line for line in lines if not line.startswith(("{", " ", "BACKTRACE:"))]
     if any(line.startswith("Traceback ") for line in plain):
         return plain[-1]
     if plain:

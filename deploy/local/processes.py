@@ -59,7 +59,8 @@ def embedded_mongod(settings: LocalSettings, port: int, environment: Mapping[str
     folder = settings.data / "mongodb"
     folder.mkdir(exist_ok=True)
     command = mongod.command(mongod.find_binary(), folder, port)
-    return Process("mongod", command, {**_base(environment), "LC_ALL": "C"}, _STOP_STAGES["mongod"])
+    variables = {**_base(environment), "LC_ALL": "C"}
+    return Process("mongod", command, variables, _STOP_STAGES["mongod"], folder=folder)
 
 
 def embedded_seaweed(settings: LocalSettings, keys: Keys, environment: Mapping[str, str]) -> Process:

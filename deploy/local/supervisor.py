@@ -9,6 +9,7 @@ import collections
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ MAX_DEATHS = 5
 DEATHS_WINDOW_SECONDS = 60
 RESTART_SECONDS = 0.2
 STOP_SECONDS = 9.0
+NO_ROOM_BYTES = 150_000_000  # mongod makes the files of its journal ahead, of 100 MiB each
 SETTINGS_FAULT = 2  # the exit code of a process whose settings are wrong: starting it again can't help
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -30,13 +32,17 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class Process:
-    """What to run. The processes of one stage are stopped together, and have ended before the next stage is stopped."""
+    """What to run. The processes of one stage are stopped together, and have ended before the next stage is stopped.
+
+    One that keeps its data in a `folder` dies when there is no room for them, and starting it again can't help then.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     stop_stage: int = 0
     stop_signal: signal.Signals = signal.SIGTERM
+    folder: Path | None = None
 
 
 class SupervisionError(Exception):
@@ -63,8 +69,8 @@ class Supervisor:
 
     async def start(self, process: Process) -> None:
         """Start a process and keep it running. Raises `SupervisionError` when there is no such command."""
-        child = await self._spawn(process)
-        self._keepers.add(asyncio.create_task(self._keep(process, child)))
+        child, said_from = await self._spawn(process)
+        self._keepers.add(asyncio.create_task(self._keep(process, child, said_from)))
 
     async def failed(self) -> None:
         """Wait until a process can't be kept running, and raise `SupervisionError` then."""
@@ -86,8 +92,10 @@ class Supervisor:
             await asyncio.gather(*(self._end(process, child, seconds) for process, child in members))
         await asyncio.gather(*self._keepers)
 
-    async def _spawn(self, process: Process) -> asyncio.subprocess.Process:
+    async def _spawn(self, process: Process) -> tuple[asyncio.subprocess.Process, int]:
+        """The child, and from which byte on the log is its own."""
         with open_log(self._log(process)) as log:
+            said_from = log.tell()
             try:
                 child = await asyncio.create_subprocess_exec(
                     *process.command,
@@ -101,26 +109,30 @@ class Supervisor:
             except OSError as error:
                 raise SupervisionError(f"{process.name} can't be started: {error}.") from None
         self._running[process.name] = process, child
-        return child
+        return child, said_from
 
-    async def _keep(self, process: Process, child: asyncio.subprocess.Process) -> None:
+    async def _keep(self, process: Process, child: asyncio.subprocess.Process, said_from: int) -> None:
         try:
-            await self._keep_running(process, child)
+            await self._keep_running(process, child, said_from)
         except SupervisionError as fault:
             if not self._fault.done():
                 self._fault.set_result(fault)
 
-    async def _keep_running(self, process: Process, child: asyncio.subprocess.Process) -> None:
+    async def _keep_running(self, process: Process, child: asyncio.subprocess.Process, said_from: int) -> None:
         deaths: collections.deque[float] = collections.deque(maxlen=MAX_DEATHS)
         log = self._log(process)
-        written = 0
         while True:
             code = await child.wait()
             _kill_group(child.pid)
             del self._running[process.name]
             if self._stopping:
                 return
-            words = last_words(log, written)
+            if process.folder and (free := shutil.disk_usage(process.folder).free) < NO_ROOM_BYTES:
+                raise SupervisionError(
+                    f"{process.name} has no room: {free / 1e6:.0f} MB are free at {process.folder}, and "
+                    f"{NO_ROOM_BYTES / 1e6:.0f} MB are needed; free some, and start again."
+                )
+            words = last_words(log, said_from)
             cause = _describe(code) + (f": {words}" if words else "")
             deaths.append(time.monotonic())
             if code == SETTINGS_FAULT:
@@ -131,8 +143,7 @@ class Supervisor:
             await asyncio.sleep(RESTART_SECONDS)
             if self._stopping:
                 return
-            written = log.stat().st_size
-            child = await self._spawn(process)
+            child, said_from = await self._spawn(process)
             if self._stopping:  # the stop has not seen this one
                 _kill_group(child.pid)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from deploy.local import demo, keys, mongod, processes, seaweed, tokens
-from deploy.local.checks import LOCK, CheckError, check_ports, check_room, is_free, only_one
+from deploy.local.checks import LOCK, CheckError, check_mongodb, check_ports, check_room, is_free, only_one
 from deploy.local.demo import DemoError, Picture
 from deploy.local.keys import Keys
 from deploy.local.sample import draw
@@ -93,6 +93,8 @@ async def _serve(settings: LocalSettings, supervisor: Supervisor, stack: context
     secrets = keys.ensure(settings.data)
     user = TokenSettings()
     token = tokens.make(secrets.users_secret, user.tenant, user.sub, user.ttl)
+    if settings.mongodb_uri:
+        await asyncio.to_thread(check_mongodb, settings.mongodb_uri)
     mongodb_uri = settings.mongodb_uri or await _start_mongod(settings, supervisor, started)
     if settings.blob_store == "s3":
         await _prepare_s3(settings, secrets, supervisor, started)

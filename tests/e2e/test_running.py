@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.local.mongod import free_port
 from tests.support.local import RUNNER, Local, environment, running
 from tests.support.marks import long
 from tests.support.processes import alive, descendants_of, until
@@ -67,6 +68,12 @@ async def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", int(settings["JOB_PORT"])))
         other.listen()
         assert (await refused(settings)).startswith(f"Port {settings['JOB_PORT']} (JOB_PORT) is taken: ")
+
+
+@pytest.mark.long
+async def test_a_mongodb_that_is_not_there_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    said = await refused({**environment(tmp_path), "MONGODB_URI": f"mongodb://127.0.0.1:{free_port()}/"})
+    assert said.startswith("MONGODB_URI, mongodb://127.0.0.1:")
 
 
 @pytest.mark.long

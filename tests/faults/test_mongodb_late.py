@@ -35,19 +35,21 @@ def services() -> set[int]:
 
 async def test_fault_17_mongodb_is_not_there_at_start(tmp_path: Path) -> None:
     settings = environment(tmp_path / "data")
-    settings["MONGODB_URI"] = mongod.uri(int(settings["MONGODB_PORT"]))
+    port = mongod.free_port()
+    # Not MONGODB_URI, which `make up` looks at before it starts anything.
+    settings |= dict.fromkeys(("FRONT_MONGODB_URI", "JOB_MONGODB_URI"), mongod.uri(port))
     async with asyncio.timeout(ENOUGH_SECONDS), AsyncExitStack() as stack, httpx.AsyncClient(trust_env=False) as http:
         starting = asyncio.create_task(stack.enter_async_context(running(settings)))
-        for port in PORTS:
-            assert (await answer(http, settings[port], "livez")).status_code == 200
-            unready = await answer(http, settings[port], "readyz")
+        for of in PORTS:
+            assert (await answer(http, settings[of], "livez")).status_code == 200
+            unready = await answer(http, settings[of], "readyz")
             assert (unready.status_code, unready.json()["type"]) == (503, "/problems/unavailable")
         before = services()
-        late = await mongod.start(tmp_path / "mongodb", int(settings["MONGODB_PORT"]))
+        late = await mongod.start(tmp_path / "mongodb", port)
         try:
             local = await starting
-            for port in PORTS:
-                assert (await answer(http, settings[port], "readyz")).status_code == 200
+            for of in PORTS:
+                assert (await answer(http, settings[of], "readyz")).status_code == 200
             async with local.client() as client:
                 await assert_completes(client, await hand_in(client))
             assert len(before) >= 4

@@ -1,6 +1,8 @@
 """What a stranger is told before anything is started, and the tokens and keys of a Gristmill on one machine."""
 
+import asyncio
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from common.auth import ServiceTokenSigner, ServiceTokenVerifier
 from deploy.local import keys, tokens
-from deploy.local.checks import CheckError, check_names, check_ports, check_room, is_free, only_one
+from deploy.local.checks import CheckError, check_mongodb, check_names, check_ports, check_room, is_free, only_one
+from deploy.local.mongod import free_port
 from deploy.local.processes import services
 from deploy.local.settings import LocalSettings
 
@@ -48,6 +51,35 @@ def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(misspelt: str, 
 def test_two_settings_cannot_name_the_same_port() -> None:
     with pytest.raises(CheckError, match=r"^BLOB_PORT and JOB_PORT are both 1024: "):
         check_ports({"BLOB_PORT": ("127.0.0.1", 1024), "JOB_PORT": ("127.0.0.1", 1024)})
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        (
+            "mongodb://ann:canary%40x@127.0.0.1:{port}/?replicaSet=canary",
+            "mongodb://127.0.0.1:{port}/, can't be reached",
+        ),
+        ("mongodb://ann:canary@127.0.0.1:canary/", "can't be used"),
+        ("http://127.0.0.1/canary", "can't be used"),
+    ],
+    ids=["unreachable", "unreadable", "other"],
+)
+def test_a_mongodb_that_cannot_be_used_is_named_without_its_password(uri: str, said: str) -> None:
+    port = free_port()
+    with pytest.raises(
+        CheckError, match=rf"^MONGODB_URI[^\n]* {re.escape(said.format(port=port))}[^\n]*\.$"
+    ) as refused:
+        check_mongodb(uri.format(port=port))
+    assert "canary" not in str(refused.value)
+    assert "ann" not in str(refused.value)
+
+
+async def test_a_mongodb_that_refuses_its_user_is_named_without_the_password(mongodb_uri: str) -> None:
+    uri = mongodb_uri.replace("//", "//ann:canary@")
+    with pytest.raises(CheckError, match=r"^MONGODB_URI, mongodb://127[^\n]*, refuses the user") as refused:
+        await asyncio.to_thread(check_mongodb, uri)
+    assert "canary" not in str(refused.value)
 
 
 def test_no_room_is_one_sentence(tmp_path: Path) -> None:

@@ -84,6 +84,25 @@ async def test_five_deaths_within_a_minute_end_it(supervisor: Supervisor, termin
     assert len(terminal.lines) == MAX_DEATHS - 1
 
 
+async def test_of_a_log_only_whole_lines_of_the_last_start_are_quoted(
+    supervisor: Supervisor, terminal: Terminal, tmp_path: Path
+) -> None:
+    (tmp_path / "crasher.log").write_text("the reason of an older start\n")
+    await supervisor.start(shell("crasher", "exit 3"))
+    assert await terminal.next_line() == "crasher died (exit code 3), and is started again"
+    long_line = "head -c 20000 /dev/zero | tr '\\0' . ; echo"
+    await supervisor.start(shell("talker", f"{long_line}; echo the reason; printf torn; exit 3"))
+    while (line := await terminal.next_line()).startswith("crasher"):
+        pass
+    assert line == "talker died (exit code 3: the reason), and is started again"
+
+
+async def test_the_stack_of_mongod_is_not_quoted(supervisor: Supervisor, terminal: Terminal) -> None:
+    said = """echo '{"s": "F"}'; echo 'BACKTRACE: {"backtrace": []}'; echo '  Frame: {"a": "55E0"}'"""
+    await supervisor.start(shell("mongod", f"{said}; exit 14"))
+    assert await terminal.next_line() == "mongod died (exit code 14), and is started again"
+
+
 async def test_wrong_settings_end_it_at_once_with_the_childs_own_message(
     supervisor: Supervisor, terminal: Terminal
 ) -> None:

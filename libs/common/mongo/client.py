@@ -16,7 +16,7 @@ Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
 
 TIMEOUT_MS = 5_000
-CLOSE_SECONDS = 3
+CLOSE_SECONDS = 1
 CHANGES_MS = 1_000
 
 
