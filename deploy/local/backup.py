@@ -51,14 +51,14 @@ def backup(settings: LocalSettings, to: Path, say: Say) -> None:
     data = settings.data
     if not (data / "mongodb").is_dir():
         raise BackupError(f"There is nothing to back up in {settings.gristmill_data}: set GRISTMILL_DATA.")
-    part = _new(to)
+    part = _new(to, "TO")
     try:
         with _database(data) as client, nothing_deleted(data / "blobs"), _one_moment(client) as session:
             say("Copying the database ...")
             _dump(session, part / "database")
             say("Copying the blobs ...")
-            shutil.copytree(data / "blobs" / "blobs", part / "blobs" / "blobs")
-        shutil.copytree(data / "keys", part / "keys", ignore=shutil.ignore_patterns("*.part"))
+            _copy(data / "blobs" / "blobs", part / "blobs" / "blobs")
+        _copy(data / "keys", part / "keys")
         _sync(part)
         part.rename(to)
     except PyMongoError as error:
@@ -73,11 +73,11 @@ def restore(settings: LocalSettings, source: Path, say: Say) -> None:
     _check_embedded(settings)
     if not all((source / part).is_dir() for part in PARTS):
         raise BackupError(f"{source} is not a backup: it has to have the folders {', '.join(PARTS)}.")
-    part = _new(settings.data)
+    part = _new(settings.data, "GRISTMILL_DATA")
     try:
         say("Copying ...")
         for name in ("blobs", "keys"):
-            shutil.copytree(source / name, part / name)
+            _copy(source / name, part / name)
         (part / "mongodb").mkdir()
         with _started(part / "mongodb") as client:
             _load(client, source / "database")
@@ -100,10 +100,10 @@ def _check_embedded(settings: LocalSettings) -> None:
         )
 
 
-def _new(folder: Path) -> Path:
+def _new(folder: Path, setting: str) -> Path:
     """A folder beside the one that is to be, which becomes it when all is there."""
     if folder.exists() and any(folder.iterdir()):
-        raise BackupError(f"{folder} is not empty: name another folder.")
+        raise BackupError(f"{folder} is not empty: set {setting} to another folder.")
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     part.mkdir(parents=True, mode=0o700)
     return part
@@ -187,6 +187,14 @@ def _explain(error: PyMongoError, settings: LocalSettings) -> str:
     if code == _SNAPSHOT_UNAVAILABLE:
         return "Collections or indexes are just being made: try again when Gristmill is ready."
     return f"mongod can't be read ({type(error).__name__}): see {settings.gristmill_data}/mongodb/mongod.log."
+
+
+def _copy(source: Path, to: Path) -> None:
+    try:
+        shutil.copytree(source, to, ignore=shutil.ignore_patterns("*.part"))
+    except shutil.Error as error:  # of all files that could not be copied
+        file, _, why = error.args[0][0]
+        raise BackupError(f"{file} can't be copied: {why}.") from None
 
 
 def _sync(folder: Path) -> None:

@@ -15,6 +15,7 @@ from deploy.local.checks import LOCK
 from deploy.local.settings import LocalSettings
 from tests.support.journey import CONTENT, assert_completes, ended, hand_in, logged, stopped
 from tests.support.local import environment, running
+from tests.support.small_disk import small_disk
 
 
 async def make(what: str, folder: Path, environment: dict[str, str]) -> str:
@@ -132,7 +133,19 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         restore(settings, tmp_path / "other", print)
     for name in ("database", "blobs", "keys"):
         (tmp_path / "other" / name).mkdir()
-    with pytest.raises(BackupError, match="data is not empty"):
+    with pytest.raises(BackupError, match="data is not empty: set GRISTMILL_DATA "):
         restore(settings, tmp_path / "other", print)
-    with pytest.raises(BackupError, match="other is not empty"):
+    with pytest.raises(BackupError, match="other is not empty: set TO "):
         backup(settings, tmp_path / "other", print)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    settings = LocalSettings(gristmill_data=tmp_path / "data")
+    for folder in ("mongodb", "blobs/blobs", "keys"):
+        (settings.data / folder).mkdir(parents=True)
+    for name in ("one", "two"):
+        (settings.data / "blobs" / "blobs" / name).write_bytes(bytes(2**20))
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        with pytest.raises(BackupError, match=r"^[^\n]*/(one|two) can't be copied: [^\n]*No space left[^\n]*\.$"):
+            backup(settings, disk / "to", print)
+        assert list(disk.iterdir()) == []
