@@ -27,6 +27,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from common.mongo.client import Document
 from deploy.local import mongod
 from deploy.local.checks import LOCK, CheckError, only_one
+from deploy.local.logs import open_log
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import die_with_runner
 from services.blob.adapters.filesystem.locks import nothing_deleted
@@ -79,7 +80,7 @@ def restore(settings: LocalSettings, source: Path, say: Say) -> None:
         for name in ("blobs", "keys"):
             _copy(source / name, part / name)
         (part / "mongodb").mkdir()
-        with _started(part / "mongodb") as client:
+        with _started(part) as client:
             _load(client, source / "database")
         _sync(part)
         part.rename(settings.data)
@@ -121,21 +122,24 @@ def _database(data: Path) -> Iterator[_Client]:
                 raise BackupError("Gristmill is just starting: try again when it is ready.") from None
             client = _connect(int(port))
         else:
-            client = stack.enter_context(_started(data / "mongodb"))
+            client = stack.enter_context(_started(data))
         yield stack.enter_context(client)
 
 
 @contextlib.contextmanager
-def _started(folder: Path) -> Iterator[_Client]:
-    """A mongod that keeps `folder`, and ends before this does or with it. Raises `MongodError`."""
+def _started(data: Path) -> Iterator[_Client]:
+    """A mongod that keeps the documents of `data`, and ends before this does or with it. Raises `MongodError`."""
     port = mongod.free_port()
-    with subprocess.Popen(
-        mongod.command(mongod.find_binary(), folder, port),
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "LC_ALL": "C"},
-        start_new_session=True,
-        preexec_fn=die_with_runner(os.getpid()),
-    ) as process:
+    with (
+        open_log(data / "logs" / "mongod.log") as log,
+        subprocess.Popen(
+            mongod.command(mongod.find_binary(), data / "mongodb", port),
+            stdout=log,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
+            preexec_fn=die_with_runner(os.getpid()),
+        ) as process,
+    ):
         try:
             asyncio.run(mongod.initiate(port))
             with _connect(port) as client:
@@ -186,7 +190,7 @@ def _explain(error: PyMongoError, settings: LocalSettings) -> str:
         )
     if code == _SNAPSHOT_UNAVAILABLE:
         return "Collections or indexes are just being made: try again when Gristmill is ready."
-    return f"mongod can't be read ({type(error).__name__}): see {settings.gristmill_data}/mongodb/mongod.log."
+    return f"mongod can't be read ({type(error).__name__}): see {settings.gristmill_data}/logs/mongod.log."
 
 
 def _copy(source: Path, to: Path) -> None:

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from common.mongo.client import Document
+from deploy.local.logs import open_log
 
 REPLICA_SET = "gristmill"
 START_SECONDS = 30
@@ -39,12 +40,11 @@ def find_binary() -> Path:
 
 
 def command(binary: Path, data: Path, port: int) -> list[str]:
-    """The command line of a small mongod that keeps `data` and listens on loopback only."""
+    """The command line of a small mongod that keeps `data`, listens on loopback only, and logs to standard output."""
     return [
         str(binary), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1",
         "--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket",
         "--setParameter", "diagnosticDataCollectionEnabled=false", "--quiet",
-        "--logpath", str(data / "mongod.log"), "--logappend",
     ]  # fmt: skip
 
 
@@ -108,10 +108,10 @@ def _move(client: _Client, port: int) -> None:
 
 async def start(data: Path, port: int) -> asyncio.subprocess.Process:
     """Start mongod and wait until it takes writes; for tests and benchmarks, which stop it themselves."""
-    await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
-    process = await asyncio.create_subprocess_exec(
-        *command(find_binary(), data, port), stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"}
-    )
+    with await asyncio.to_thread(open_log, data / "mongod.log") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command(find_binary(), data, port), stdout=log, env={**os.environ, "LC_ALL": "C"}
+        )
     try:
         await initiate(port)
     except BaseException:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local import mongod
 from deploy.local.supervisor import MAX_DEATHS, Process, SupervisionError, Supervisor
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -90,17 +92,22 @@ async def test_of_a_log_only_whole_lines_of_the_last_start_are_quoted(
     (tmp_path / "crasher.log").write_text("the reason of an older start\n")
     await supervisor.start(shell("crasher", "exit 3"))
     assert await terminal.next_line() == "crasher died (exit code 3), and is started again"
-    long_line = "head -c 20000 /dev/zero | tr '\\0' . ; echo"
+    long_line = "head -c 200000 /dev/zero | tr '\\0' . ; echo"
     await supervisor.start(shell("talker", f"{long_line}; echo the reason; printf torn; exit 3"))
     while (line := await terminal.next_line()).startswith("crasher"):
         pass
     assert line == "talker died (exit code 3: the reason), and is started again"
 
 
-async def test_the_stack_of_mongod_is_not_quoted(supervisor: Supervisor, terminal: Terminal) -> None:
-    said = """echo '{"s": "F"}'; echo 'BACKTRACE: {"backtrace": []}'; echo '  Frame: {"a": "55E0"}'"""
-    await supervisor.start(shell("mongod", f"{said}; exit 14"))
-    assert await terminal.next_line() == "mongod died (exit code 14), and is started again"
+async def test_why_mongod_cannot_run_is_quoted(supervisor: Supervisor, terminal: Terminal, tmp_path: Path) -> None:
+    def keeping_the_same(name: str) -> Process:
+        return Process(name, mongod.command(mongod.find_binary(), tmp_path, mongod.free_port()), ENVIRONMENT)
+
+    await supervisor.start(keeping_the_same("first"))
+    await until(lambda: any(lock.read_text() for lock in tmp_path.glob("mongod.lock")))
+    await supervisor.start(keeping_the_same("second"))
+    said = await terminal.next_line()
+    assert re.fullmatch(r"second died \(exit code 100: .*DBPathInUse: [^\n]*\), and is started again", said)
 
 
 async def test_wrong_settings_end_it_at_once_with_the_childs_own_message(
