@@ -2,7 +2,7 @@
 
 All documents are read as they were at one moment, while Gristmill goes on writing. From before that moment until all
 blobs are copied none is deleted, so the copy has each that its documents name. Nothing outlives this process, however
-it ends: mongod isn't locked, and the kernel lets go of the blobs (docs/decisions/0029-backup-by-snapshot-reads.md).
+it ends: mongod isn't locked, and the kernel lets go of the blobs (docs/decisions/0030-backup-by-snapshot-reads.md).
 
 An upload that is under way begins again after a restore.
 """
