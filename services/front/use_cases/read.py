@@ -46,7 +46,10 @@ class ReadJob:
         self._changes = changes
         self._retention = retention
         self._read_grace_seconds = read_grace_seconds
-        self._ask: Coalescer[str, RunStatus | None] = Coalescer(self._ask_many)
+        self._ask: Coalescer[str, RunStatus | None] = Coalescer(
+            self._ask_many,
+            is_away=lambda error: isinstance(error, Problem),  # a refusal of job's is no single run's
+        )
 
     async def status(self, owner: Owner, job_id: str) -> JobSnapshot:
         """Raises `NotFound` unless there is such a job and it is this owner's."""
