@@ -41,6 +41,7 @@ from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.api.openapi import document as docs
 from services.front.api.openapi import problem_pages
 from services.front.api.status import Status
+from services.front.domain.job import Owner
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
 from services.front.domain.rate import RatePolicy
@@ -182,7 +183,6 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             catalogue,
             later,
             terms=terms,
-            queue_backoff=core.advance.queue_backoff,
             max_waiting_bytes=settings.max_waiting_bytes,
             lease_seconds=settings.lease_seconds,
         )
@@ -192,7 +192,6 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.blobs,
             catalogue,
             terms=terms,
-            queue_backoff=core.advance.queue_backoff,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
             now=core.jobs.now,
@@ -219,15 +218,23 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         )
         changes.hint = watching.hint
 
+        async def admit(owner: Owner) -> None:
+            await limited.admit(owner)
+            core.advance.queue_backoff.check(owner.tenant)
+
         async def check() -> None:
             await core.mongodb.admin.command("ping")
 
         public = public_app(readiness, check)
         public.state.dependencies = Dependencies(
             tokens=limited,
+            unlimited_tokens=tokens,
             bodies=Bodies(settings.stall_seconds, settings.max_json_bytes, BodyBudget(settings.max_held_bytes)),
             idempotency=Idempotency(
-                keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
+                keys,
+                admit,
+                keep_seconds=settings.idempotency_seconds,
+                lease_seconds=settings.idempotency_lease_seconds,
             ),
             create=create,
             read=read,

@@ -171,6 +171,9 @@ class IdempotencyStore(Protocol):
         is unknown, or older than `keep_seconds`, gets `new_id`. Returns what is known of the key.
         """
 
+    async def is_done(self, scope: str) -> bool:
+        """Whether a request with the key is done, and not older than its `keep_seconds`."""
+
     async def renew(self, scope: str, token: str, lease_seconds: float) -> bool:
         """Extend the lease to `lease_seconds` from now. Returns False when the key is another request's by now."""
 

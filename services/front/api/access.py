@@ -22,4 +22,16 @@ async def token_owner(
     return owner
 
 
+async def maker(
+    request: Request, deps: Deps, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+) -> Owner:
+    """A route policy: as `token_owner`, where an `Idempotency-Key` counts. The limit of requests is kept by
+    `Idempotency`, for a repeat is answered whatever its owner has used up.
+    """
+    owner = await deps.unlimited_tokens.owner(request.headers.get("authorization"))
+    bind_contextvars(tenant=owner.tenant)
+    return owner
+
+
 TokenOwner = Annotated[Owner, Depends(token_owner)]
+Maker = Annotated[Owner, Depends(maker)]

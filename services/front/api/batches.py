@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from common.contracts.upload import MAX_PARTS, CompletedPart
 from gristmill.wire.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
-from services.front.api.access import TokenOwner
+from services.front.api.access import Maker, TokenOwner
 from services.front.api.deps import BatchId, Cursor, Deps, JobId, PageSize
+from services.front.api.headers import wait_seconds
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
 from services.front.domain.listing import Position
@@ -28,18 +29,24 @@ router = APIRouter(prefix=PREFIX, tags=["batch"])
     openapi_extra={**docs.json_body("BatchRequest"), **docs.IDEMPOTENT},
     summary="Create jobs for files that you upload",
 )
-async def create_batch(request: Request, owner: TokenOwner, deps: Deps) -> Response:
+async def create_batch(request: Request, owner: Maker, deps: Deps) -> Response:
     """Announce 1-1,000 files. The response has a job for each, and the URLs to send the files to, straight to the
     store.
 
     One response has up to 1,000 URLs; get the others from the job's `upload`. The size is exact: a byte more or less
     is refused.
     """
-    keys = request.headers.getlist("idempotency-key")
-    async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists) as idempotent:
-        body, reservation = await deps.bodies.read_json(request, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
-        with reservation:
-            snapshot = await deps.batches.create(owner, body, idempotent)
+    keys, seconds = request.headers.getlist("idempotency-key"), wait_seconds(request.headers.get("prefer"))
+    async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists, seconds) as idempotent:
+        if idempotent.repeats:
+            await deps.bodies.compare_json(request, MAX_JSON_BYTES, idempotent)
+            snapshot = await deps.batches.again(owner, idempotent.id)
+        else:
+            body, reservation = await deps.bodies.read_json(
+                request, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent
+            )
+            with reservation:
+                snapshot = await deps.batches.create(owner, body, idempotent)
     headers = {"Location": f"{PREFIX}/batch/{snapshot.batch.id}"}
     return Response(batch_view(snapshot).to_wire(), 201, headers, "application/json")
 

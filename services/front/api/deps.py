@@ -29,9 +29,12 @@ MAX_PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The public application's parts. `heartbeat_seconds` and `stream_seconds` are those of an event stream."""
+    """The public application's parts. `tokens` takes a request of its owner's budget for each that it verifies, and
+    `unlimited_tokens` doesn't. `heartbeat_seconds` and `stream_seconds` are those of an event stream.
+    """
 
     tokens: Tokens
+    unlimited_tokens: Tokens
     bodies: Bodies
     idempotency: Idempotency
     create: CreateJob

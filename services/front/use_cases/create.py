@@ -20,7 +20,6 @@ from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.idempotency import IdempotentRequest
-from services.front.use_cases.queue_backoff import QueueBackoff
 
 DRAIN_SECONDS = 3
 
@@ -117,7 +116,6 @@ class CreateJob:
         background: Background,
         *,
         terms: Terms,
-        queue_backoff: QueueBackoff,
         max_waiting_bytes: int,
         lease_seconds: float,
     ) -> None:
@@ -127,17 +125,12 @@ class CreateJob:
         self._catalogue = catalogue
         self._background = background
         self._terms = terms
-        self._queue_backoff = queue_backoff
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
 
-    def admit(self, owner: Owner) -> None:
-        """Raises `TooManyRequests` for a tenant that has too much in the queue, before a byte is taken."""
-        self._queue_backoff.check(owner.tenant)
-
     async def __call__(self, owner: Owner, submission: Submission, request: IdempotentRequest) -> Job | None:
         """The new job, `STORED` where its content was streamed, else `CREATED`; None when the request repeats another
-        one, and its job is there already.
+        one, and its job is there already: then the content streams, for it is only compared.
 
         Raises `Invalid`, `UnsupportedMediaType`, `TooLarge`, `Unavailable` while too much waits to be stored, what blob
         raises, and what `IdempotentRequest.seal` does.
@@ -173,13 +166,9 @@ class CreateJob:
 
     async def _inline_job(
         self, owner: Owner, submission: Submission, content: bytes, request: IdempotentRequest
-    ) -> Job | None:
+    ) -> Job:
         """The content waits in `inline` until blob has it; it is written before the job is."""
         try:
-            if request.repeats:
-                await request.seal()
-                submission.release()
-                return None
             spec = await self._spec(submission)
             media.check_signature(spec.mimetype, content[: media.SNIFFED_BYTES])
             if await self._inline.waiting_bytes() + len(content) > self._max_waiting_bytes:

@@ -1,0 +1,83 @@
+"""A request that repeats one that was answered makes nothing: it is held to no limit, and gets what was made."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from common.errors import StorageFull
+from common.ids import new_id
+from tests.support.platform import Platform, eventually, open_platform
+from tests.support.submitting import KINDS, Post, job_id_of, post_batch, post_json
+
+DAY = 86_400.0
+HELD_BYTES = 1_000
+
+
+@pytest.fixture(scope="module")
+async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+    folder = Path(tmp_path_factory.mktemp("repeats"))
+    async with open_platform(
+        mongodb_uri, f"test-{new_id()}", folder, rate_requests=20, rate_seconds=DAY, max_held_bytes=HELD_BYTES
+    ) as platform:
+        yield platform
+
+
+@pytest.fixture
+def alice(platform: Platform) -> httpx.AsyncClient:
+    """An owner whom no other test has, with a key."""
+    client = platform.client("acme", new_id())
+    client.headers["Idempotency-Key"] = "key"
+    return client
+
+
+@pytest.mark.parametrize("post", KINDS)
+async def test_it_is_answered_to_who_has_used_up_their_requests(alice: httpx.AsyncClient, post: Post) -> None:
+    job_id = job_id_of(await post(alice))
+    while (await alice.get("/api/v1/processor")).status_code != 429:
+        pass
+    assert job_id_of(await post(alice)) == job_id
+    for headers in ({"Idempotency-Key": "another"}, {}):
+        alice.headers.pop("Idempotency-Key", None)
+        alice.headers.update(headers)
+        assert (await post(alice)).json()["type"] == "/problems/rate-limited", "what makes something is limited"
+
+
+async def nothing_is_held(platform: Platform) -> bool:
+    carol, headers = platform.client("acme", new_id()), {"Content-Type": "application/json"}
+    return (await carol.post("/api/v1/job", content=b"x" * HELD_BYTES, headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize("post", [post_json, post_batch])
+async def test_it_is_answered_while_other_bodies_take_up_the_memory(
+    platform: Platform, alice: httpx.AsyncClient, post: Post
+) -> None:
+    job_id = job_id_of(await post(alice))
+    await eventually(lambda: nothing_is_held(platform))
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        asked.set()
+        await go_on.wait()
+        yield b"x" * HELD_BYTES
+
+    headers = {"Content-Type": "application/json", "Content-Length": str(HELD_BYTES)}
+    others = asyncio.create_task(platform.client("acme", "bob").post("/api/v1/job", content=slow(), headers=headers))
+    await asked.wait()
+    assert job_id_of(await post(alice)) == job_id
+    alice.headers["Idempotency-Key"] = "another"
+    assert (await post(alice)).status_code == 503, "nothing else is held"
+    go_on.set()
+    assert (await others).status_code == 400
+
+
+@pytest.mark.parametrize("post", KINDS)
+async def test_it_is_answered_while_the_store_is_full(platform: Platform, alice: httpx.AsyncClient, post: Post) -> None:
+    job_id = job_id_of(await post(alice))
+    platform.to_blob.refused.update({"put": StorageFull(), "plan_uploads": StorageFull()})
+    try:
+        assert job_id_of(await post(alice)) == job_id
+    finally:
+        platform.to_blob.refused.clear()
