@@ -1,10 +1,9 @@
 """A batch that starts whole or not at all starts no file when another has failed, whenever that is found."""
 
-from collections.abc import Sequence
-
 from common.ids import new_id
 from services.front.domain.batch import NewBatch
-from services.front.domain.job import Job, JobError, NewJob, NewUpload, Owner, Status, Transition
+from services.front.domain.job import JobError, NewJob, NewUpload, Owner, Status, Transition
+from services.front.domain.listing import JobPage
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.tracking.uploads import TrackUploads
 from services.front.use_cases.upload import Uploads
@@ -24,7 +23,7 @@ class ComesJustNow(MemoryBatchStore):
         super().__init__(jobs)
         self._jobs = jobs
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> JobPage:
         found = await super().batch_jobs(batch_id, after, limit, deleted=deleted)
         if self.job_id is not None:
             await self._jobs.apply(self.job_id, Transition.stored(1, "ab" * 32))

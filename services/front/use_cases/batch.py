@@ -99,7 +99,7 @@ class Batches:
         await self._store.insert_batch(batch)
         snapshot = await self.show(owner, batch.id, "", len(uploads))
         by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
-        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, snapshot.next)
 
     async def again(self, owner: Owner, batch_id: str) -> BatchSnapshot:
         """A batch as its creation returns it, as it is now: with fresh URLs for the files that may still be sent, and
@@ -127,7 +127,7 @@ class Batches:
         except (StorageFull, TooManyRequests):
             return snapshot
         by_job = {job.id: plan for (job, _), plan in zip(waiting, plans, strict=True)}
-        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, snapshot.next)
 
     async def exists(self, batch_id: str) -> bool:
         return await self._store.find_batch(batch_id) is not None
@@ -139,15 +139,23 @@ class Batches:
             raise NotFound  # all of its jobs were deleted, or forgotten, and a crash left the batch
         return snapshot
 
+    async def all_jobs(self, owner: Owner, batch_id: str) -> list[Job]:
+        """Raises `NotFound` as `show` does."""
+        snapshot = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
+        jobs = [*snapshot.jobs]
+        while snapshot.next is not None:
+            snapshot = await self.show(owner, batch_id, snapshot.next, MAX_BATCH_FILES)
+            jobs += snapshot.jobs
+        return jobs
+
     async def _snapshot(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSnapshot:
         batch = await self._store.find_batch(batch_id) if is_job_id(batch_id) else None
         if batch is None or batch.owner != owner:
             raise NotFound
-        counts, jobs = await asyncio.gather(
-            self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit + 1)
+        counts, page = await asyncio.gather(
+            self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit)
         )
-        page = jobs[:limit]
-        return BatchSnapshot(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
+        return BatchSnapshot(batch, counts, page.jobs, {}, page.jobs[-1].id if page.more else None)
 
     def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
         large, unfit, wrong = [], [], []

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager
 from common.contracts.job import MAX_IDS, RunStatus
 from common.errors import NotFound, Problem, TooManyRequests, Unavailable
 from common.logging import get_logger
-from gristmill.wire.public import MAX_BATCH_FILES
 from services.front.domain.job import Job, Owner
 from services.front.domain.revision import NOTHING, Revision, event_id, revision, together
 from services.front.ports import JobStore, Runs
@@ -129,8 +128,7 @@ class Watching:
     async def batch(self, owner: Owner, batch_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch all jobs of a batch; likewise."""
         with self._stream(owner):
-            snapshot = await self._batches.show(owner, batch_id, "", MAX_BATCH_FILES)
-            jobs = await self._as_of_now(snapshot.jobs)
+            jobs = await self._as_of_now(await self._batches.all_jobs(owner, batch_id))
             with self._watched(jobs, last_event_id) as watch:
                 yield watch
 

@@ -325,6 +325,7 @@ def job_of(document: Document) -> Job:
         attempt=document.get("attempt"),
         fence=document.get("fence"),
         outputs=tuple(Output(**output) for output in document.get("outputs", ())),
+        output_count=document.get("outputCount"),
         error=JobError(**error) if error else None,
         history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
         started_at=document.get("startedAt"),
