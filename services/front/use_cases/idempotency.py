@@ -11,11 +11,11 @@ A request that repeats one that is done makes nothing, so it is held to no limit
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from common.errors import AlreadyExists, Conflict, IdempotencyKeyReused, RateLimited, TooManyRequests
 from common.ids import new_id
-from common.loops import attempt, stop, until_done
+from common.loops import attempt, stop
 from services.front.domain.idempotency import Fingerprint, Reservation, checked_key, scope_of
 from services.front.domain.job import Owner
 from services.front.ports import IdempotencyStore
@@ -23,6 +23,7 @@ from services.front.ports import IdempotencyStore
 RENEWALS_A_LEASE = 3
 POLL_SECONDS = 0.5
 RELEASE_PATIENCE_SECONDS = 1.0
+RELEASE_AGAIN_SECONDS = 1.0
 
 
 class IdempotentRequest:
@@ -119,17 +120,17 @@ class Idempotency:
 
         One that ends well is remembered as done, one that fails before `seal` is forgotten.
         """
-        key = checked_key(fields)
-        scope = None if key is None else scope_of(owner, route, key)
         try:
             await self._admit(owner)
         except (RateLimited, TooManyRequests):
-            if scope is None or not await self._store.is_done(scope):
+            key = checked_key(fields)
+            if key is None or not await self._store.is_done(scope_of(owner, route, key)):
                 raise
-        if scope is None:
+        key = checked_key(fields)
+        if key is None:
             yield IdempotentRequest(new_id())
             return
-        token = new_id()
+        scope, token = scope_of(owner, route, key), new_id()
         known = await self._reserved(scope, token, wait_seconds)
         if known.done:
             yield self._keyed(scope, token, known, repeats=True)
@@ -184,9 +185,13 @@ class Idempotency:
         await asyncio.wait({releasing}, timeout=RELEASE_PATIENCE_SECONDS)
 
     async def _release(self, scope: str, token: str) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._lease_seconds):  # then it has lapsed
-                await until_done("idempotency.release", lambda: self._store.release(scope, token))
+        clock = asyncio.get_running_loop()
+        lapses_at = clock.time() + self._lease_seconds
+        # A call to the store is never cancelled here: that can spoil its client for all.
+        while not await attempt("idempotency.release", lambda: self._store.release(scope, token)):
+            if clock.time() >= lapses_at:
+                return
+            await asyncio.sleep(RELEASE_AGAIN_SECONDS)
 
     def _keyed(self, scope: str, token: str, known: Reservation, *, repeats: bool) -> IdempotentRequest:
         return KeyedRequest(self._store, scope, token, known, repeats=repeats, lease_seconds=self._lease_seconds)
