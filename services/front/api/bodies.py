@@ -98,8 +98,9 @@ class Bodies:
 
     async def compare_json(self, request: Request, limit: int, idempotent: IdempotentRequest) -> None:
         """The JSON body of a request that repeats another, which needs no part of the budget: it is hashed as it comes,
-        up to `limit` bytes. Raises `IdempotencyKeyReused`, `TooLarge`, `Malformed`.
+        up to `limit` bytes. Raises `IdempotencyKeyReused`, `TooLarge`, `Malformed`, `UnsupportedMediaType`.
         """
+        bodies.check_is_json(request)
         idempotent.describe([bodies.JSON])
         size = 0
         async for chunk in idempotent.hashed(self.stream(request)):

@@ -9,6 +9,8 @@ import pytest
 
 from common.errors import StorageFull
 from common.ids import new_id
+from common.web.bodies import JSON
+from services.front.api.batches import MAX_JSON_BYTES
 from tests.support.platform import Platform, eventually, open_platform
 from tests.support.submitting import KINDS, Post, job_id_of, post_batch, post_json
 
@@ -81,3 +83,14 @@ async def test_it_is_answered_while_the_store_is_full(platform: Platform, alice:
         assert job_id_of(await post(alice)) == job_id
     finally:
         platform.to_blob.refused.clear()
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "size", "status"), [("text/plain", 10, 415), (JSON, MAX_JSON_BYTES + 1, 413), (JSON, 10, 422)]
+)
+async def test_of_a_batch_no_more_is_taken_than_the_first_time(
+    alice: httpx.AsyncClient, mimetype: str, size: int, status: int
+) -> None:
+    await post_batch(alice)
+    answer = await alice.post("/api/v1/batch", content=b" " * size, headers={"Content-Type": mimetype})
+    assert answer.status_code == status, answer.text
