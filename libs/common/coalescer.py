@@ -29,9 +29,9 @@ class Coalescer(Generic[Item, Result]):
     items of a batch and returns one result for each, in their order; an exception among the results is raised to that
     item's waiter only.
 
-    When `run` itself raises, nobody fails for a neighbour: each item is run once more alone, so it must be safe to
-    repeat. Not so where `is_away` holds for the exception: then the other side can't be reached, and all of the batch
-    get it.
+    When `run` itself raises, nobody fails for a neighbour: each half of the batch is run once more by itself, down to
+    the items at fault, so it must be safe to repeat. Not so where `is_away` holds for the exception: then it is no
+    item's, and all of the batch get it.
     """
 
     def __init__(
@@ -67,6 +67,11 @@ class Coalescer(Generic[Item, Result]):
                 await self._run_batch([entry for entry in batch if not entry[1].done()])
                 if len(self._waiting) < self._max_batch:
                     await let_others_join()
+        except asyncio.CancelledError:
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+            raise
         finally:
             self._worker = None
 
@@ -93,4 +98,5 @@ class Coalescer(Generic[Item, Result]):
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits, whatever it is
             if len(items) == 1 or self._is_away(error):
                 return [error] * len(items)
-        return [result for item in items for result in await self._results([item])]
+        half = len(items) // 2
+        return [*await self._results(items[:half]), *await self._results(items[half:])]

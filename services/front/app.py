@@ -42,6 +42,7 @@ from services.front.api.headers import MAX_WAIT_SECONDS
 from services.front.api.openapi import document as docs
 from services.front.api.openapi import problem_pages
 from services.front.api.status import Status
+from services.front.domain.job import Owner
 from services.front.domain.limits import Limits
 from services.front.domain.params import MAX_BYTES as MAX_PARAMS_BYTES
 from services.front.domain.quota import QuotaPolicy
@@ -189,7 +190,6 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             catalogue,
             later,
             terms=terms,
-            queue_backoff=core.advance.queue_backoff,
             uploads=Shares("uploads under way", MOST_WRITERS),
             quota=quota,
             max_waiting_bytes=settings.max_waiting_bytes,
@@ -201,7 +201,6 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             core.blobs,
             catalogue,
             terms=terms,
-            queue_backoff=core.advance.queue_backoff,
             link_bits_per_second=settings.link_bits_per_second,
             most_seconds=settings.upload_most_seconds,
             max_announced=settings.max_announced,
@@ -232,12 +231,17 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         requests = Shares("requests under way", settings.max_requests)
 
+        async def admit(owner: Owner) -> None:
+            await limited.admit(owner)
+            core.advance.queue_backoff.check(owner.tenant)
+
         async def check() -> None:
             await core.mongodb.admin.command("ping")
 
         public = public_app(readiness, check)
         public.state.dependencies = Dependencies(
             tokens=limited,
+            unlimited_tokens=tokens,
             requests=requests,
             waits=Shares("requests waiting", settings.max_waits),
             downloads=Shares("downloads under way", MOST_READERS),
@@ -247,7 +251,10 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
                 Shares("bytes of JSON under way", settings.max_held_bytes),
             ),
             idempotency=Idempotency(
-                keys, keep_seconds=settings.idempotency_seconds, lease_seconds=settings.idempotency_lease_seconds
+                keys,
+                admit,
+                keep_seconds=settings.idempotency_seconds,
+                lease_seconds=settings.idempotency_lease_seconds,
             ),
             create=create,
             read=read,

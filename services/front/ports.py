@@ -17,7 +17,7 @@ from gristmill.wire.processors import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.idempotency import Reservation
 from services.front.domain.job import Job, NewJob, NewUpload, Owner, Status, Transition
-from services.front.domain.listing import Filters, Position
+from services.front.domain.listing import Filters, JobPage, Position
 from services.front.domain.rate import Leased, RatePolicy
 
 
@@ -77,8 +77,10 @@ class JobStore(Protocol):
 class ListingStore(Protocol):
     """An owner's jobs, in order."""
 
-    async def owned(self, owner: Owner, filters: Filters, after: Position | None, limit: int) -> Sequence[Job]:
-        """Up to `limit` of this owner's jobs that pass the filters, newest first; with `after`, those behind it."""
+    async def owned(self, owner: Owner, filters: Filters, after: Position | None, limit: int) -> JobPage:
+        """Up to `limit` of this owner's jobs that pass the filters, newest first; with `after`, those behind it. There
+        are fewer when they make up `PAGE_BYTES`, but at least one.
+        """
 
 
 class BatchStore(Protocol):
@@ -98,9 +100,10 @@ class BatchStore(Protocol):
     async def find_batches(self, batch_ids: Collection[str]) -> Mapping[str, Batch]:
         """The batches that exist among these, by id."""
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
-        """Up to `limit` jobs of a batch, in the order of their files. `after` is the id of the last job of the page
-        before, or empty. Jobs that their owner deleted are left out, unless `deleted`.
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> JobPage:
+        """Up to `limit` jobs of a batch, in the order of their files; fewer when they make up `PAGE_BYTES`, but at
+        least one. `after` is the id of the last job of the page before, or empty. Jobs that their owner deleted are
+        left out, unless `deleted`.
         """
 
     async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
@@ -173,6 +176,9 @@ class IdempotencyStore(Protocol):
         """Take the key for `lease_seconds`, unless another request has it under a lease or is done with it. A key that
         is unknown, or older than `keep_seconds`, gets `new_id`. Returns what is known of the key.
         """
+
+    async def is_done(self, scope: str) -> bool:
+        """Whether a request with the key is done, and not older than its `keep_seconds`."""
 
     async def renew(self, scope: str, token: str, lease_seconds: float) -> bool:
         """Extend the lease to `lease_seconds` from now. Returns False when the key is another request's by now."""

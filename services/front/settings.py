@@ -42,6 +42,12 @@ class CoreSettings(ProcessSettings):
     sweep_seconds: float = Field(300, gt=0, description="How often the tracker looks for bytes that nothing owns.")
     orphan_seconds: float = Field(3600, gt=0, description="How old bytes are before they may count as owned by none.")
 
+    @model_validator(mode="after")
+    def _records_outlive_keys(self) -> "CoreSettings":
+        if self.record_seconds < self.idempotency_seconds:
+            raise ValueError("FRONT_RECORD_SECONDS is less than FRONT_IDEMPOTENCY_SECONDS")
+        return self
+
 
 class TrackerSettings(CoreSettings):
     """The settings of the tracker: it has no port, and no users' tokens."""

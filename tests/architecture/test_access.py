@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 from common.web.access import Callers, callers, public
 from common.web.fast import FastRoute
 from services.blob.api.access import SignedUrl
-from services.front.api.access import token_owner
+from services.front.api.access import maker, token_owner
 from tests.fakes.keys import CALLERS, signer
 from tests.support.applications import Application
 
@@ -47,7 +47,7 @@ def routes_of(app: FastAPI) -> Iterator[Route]:
 
 def policies_of(dependant: Dependant | None) -> Iterator[Any]:
     for dependency in dependant.dependencies if dependant else ():
-        if dependency.call in (public, token_owner) or isinstance(dependency.call, Callers | SignedUrl):
+        if dependency.call in (public, token_owner, maker) or isinstance(dependency.call, Callers | SignedUrl):
             yield dependency.call
         yield from policies_of(dependency)
 

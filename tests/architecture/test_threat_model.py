@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from common.web.access import Callers
 from services.blob.api.access import SignedUrl
-from services.front.api.access import token_owner
+from services.front.api.access import maker, token_owner
 from tests.architecture.test_access import routes_of
 from tests.support.applications import Application
 from tests.support.pages import page, rows, section
@@ -23,7 +23,7 @@ def may_call(applications: list[Application]) -> Table:
                 if isinstance(policy, Callers):
                     for caller in policy.names:
                         table[caller, name].add(call)
-                elif policy is token_owner:
+                elif policy in (maker, token_owner):
                     table["a user", name].add(call)
                 elif isinstance(policy, SignedUrl):
                     table["who has a signed URL", name].add(call)

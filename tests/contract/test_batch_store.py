@@ -11,7 +11,8 @@ from common.mongo.client import Client
 from services.front.adapters.mongodb.batches import MongoBatchStore
 from services.front.adapters.mongodb.jobs import MongoJobStore
 from services.front.domain.batch import NewBatch
-from services.front.domain.job import JobError, NewJob, NewUpload, Owner, Status, Transition
+from services.front.domain.job import JobError, NewJob, NewUpload, Output, Owner, Status, Transition
+from services.front.domain.listing import LISTED_OUTPUTS
 from services.front.ports import BatchStore, JobStore
 from tests.fakes.job_store import Clock, MemoryBatchStore, MemoryJobStore
 
@@ -93,8 +94,22 @@ async def test_pages_and_counts_are_of_one_batch(stores: Stores) -> None:
     await stores.jobs.apply(ids[0], Transition.not_stored(JobError("upload-expired", "")))
     assert await stores.batches.batch_counts(batch_id) == {Status.CREATED: 4, Status.STORED_ERROR: 1}
     first = await stores.batches.batch_jobs(batch_id, "", 3)
-    second = await stores.batches.batch_jobs(batch_id, first[-1].id, 3)
-    assert [job.id for job in [*first, *second]] == sorted(ids)
+    second = await stores.batches.batch_jobs(batch_id, first.jobs[-1].id, 3)
+    assert [job.id for job in [*first.jobs, *second.jobs]] == sorted(ids)
+    assert (first.more, second.more) == (True, False)
+
+
+async def test_a_page_has_the_first_outputs_of_each_job(stores: Stores) -> None:
+    batch_id, (few, many) = await new_batch(stores, 2)
+    for job_id, count in ((few, LISTED_OUTPUTS), (many, LISTED_OUTPUTS + 1)):
+        outputs = tuple(Output(str(n), "text/plain", 1, "ab" * 32) for n in range(count))
+        await stores.jobs.apply(job_id, Transition.stored(7, "ab" * 32), 600)
+        await stores.jobs.apply(job_id, Transition.submitted(), 600)
+        await stores.jobs.apply(job_id, Transition.completed(1, 1, outputs))
+    page = await stores.batches.batch_jobs(batch_id, "", 9)
+    assert not page.more
+    counts = {job.id: (len(job.outputs), job.output_count) for job in page.jobs}
+    assert counts == {few: (LISTED_OUTPUTS, None), many: (LISTED_OUTPUTS, LISTED_OUTPUTS + 1)}
 
 
 async def test_an_upload_that_is_due_is_taken_once_and_then_rests_longer(stores: Stores) -> None:

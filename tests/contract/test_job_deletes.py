@@ -78,8 +78,8 @@ async def test_it_is_no_file_of_its_batch_for_those_who_do_not_ask_for_it(stores
     first, *others = sorted(job.id for job in new)
     await stores.jobs.delete(first, LONG)
     await stores.jobs.apply(first, Transition.withdrawn())
-    assert [job.id for job in await stores.batches.batch_jobs(batch_id, "", 2)] == others
-    assert [job.id for job in await stores.batches.batch_jobs(batch_id, "", 9, deleted=True)] == [first, *others]
+    assert [job.id for job in (await stores.batches.batch_jobs(batch_id, "", 2)).jobs] == others
+    assert [job.id for job in (await stores.batches.batch_jobs(batch_id, "", 9, deleted=True)).jobs] == [first, *others]
     assert await stores.batches.batch_counts(batch_id) == {Status.CREATED: 2}
     assert await stores.batches.batch_counts(batch_id, deleted=True) == {Status.CREATED: 2, Status.CANCELLED: 1}
 
@@ -100,10 +100,10 @@ async def test_no_list_has_it_and_another_store_that_remembers_it_sees_that(
         found = await there.find(new.id)
         assert found is not None
         assert found.deleted_at is None
-    assert len(await listing.owned(ALICE, Filters(), None, 9)) == 1
+    assert len((await listing.owned(ALICE, Filters(), None, 9)).jobs) == 1
     await here.delete(new.id, LONG)
     found = await there.find(new.id)
     assert found is not None
     assert found.deleted_at is not None
     for filters in (Filters(), Filters((status,)), Filters(name="$a")):
-        assert not await listing.owned(ALICE, filters, None, 9)
+        assert not (await listing.owned(ALICE, filters, None, 9)).jobs

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from gristmill.wire.processors import OfferedProcessor
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import VERIFYING, Job, NewJob, NewUpload, Owner, Status, Transition, Upload
+from services.front.domain.listing import LISTED_OUTPUTS, JobPage
 
 
 class Clock:
@@ -161,6 +162,11 @@ class MemoryJobStore:
         return True
 
 
+def _listed(job: Job) -> Job:
+    many = len(job.outputs) > LISTED_OUTPUTS
+    return replace(job, outputs=job.outputs[:LISTED_OUTPUTS], output_count=len(job.outputs)) if many else job
+
+
 class MemoryBatchStore:
     """`services.front.ports.BatchStore`, over the jobs of a `MemoryJobStore`."""
 
@@ -215,8 +221,9 @@ class MemoryBatchStore:
         jobs = [entry.job for entry in self._entries.values() if entry.job.batch_id == batch_id]
         return sorted((job for job in jobs if deleted or job.deleted_at is None), key=lambda job: job.id)
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
-        return [job for job in self._of(batch_id, deleted=deleted) if job.id > after][:limit]
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> JobPage:
+        jobs = [_listed(job) for job in self._of(batch_id, deleted=deleted) if job.id > after]
+        return JobPage(jobs[:limit], more=len(jobs) > limit)
 
     async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
         return Counter(job.status for job in self._of(batch_id, deleted=deleted))

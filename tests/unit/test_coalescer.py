@@ -5,9 +5,11 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from common.coalescer import TURNS, Coalescer
 from common.errors import Unavailable
+from common.mongo.client import is_away
 
 
 class Recorder:
@@ -118,6 +120,45 @@ async def test_nobody_fails_for_a_neighbour() -> None:
     assert isinstance(results[1], ValueError)
 
 
+async def test_the_one_at_fault_is_found_by_halves() -> None:
+    runs: list[list[int]] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        runs.append(list(items))
+        if 13 in items:
+            raise ValueError("too large a write")
+        return list(items)
+
+    double = Coalescer(run)
+    results = await asyncio.gather(*(double(n) for n in range(256)), return_exceptions=True)
+    assert [n for n, result in enumerate(results) if result != n] == [13]
+    assert len(runs) == 1 + 2 * 8
+
+
+async def test_a_cancellation_during_the_repeat_leaves_no_waiter_hanging() -> None:
+    repeats, workers = asyncio.Event(), list[asyncio.Task[object]]()
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        if len(items) > 1:
+            raise ValueError("one of them")
+        worker = asyncio.current_task()
+        assert worker is not None
+        workers.append(worker)
+        repeats.set()
+        await asyncio.Event().wait()
+        return items
+
+    double = Coalescer(run)
+    waiting = [asyncio.create_task(double(n)) for n in range(3)]
+    await repeats.wait()
+    waiting.append(asyncio.create_task(double(4)))  # for the next batch
+    await asyncio.sleep(0)
+    workers[0].cancel()
+    async with asyncio.timeout(5):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+
+
 async def test_what_is_away_is_not_asked_again_for_each() -> None:
     runs: list[list[int]] = []
 
@@ -129,3 +170,19 @@ async def test_what_is_away_is_not_asked_again_for_each() -> None:
     results = await asyncio.gather(*(double(n) for n in range(5)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results)
     assert sum(map(len, runs)) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "runs"), [(OperationFailure("not authorized", 13), 1), (BulkWriteError({"writeErrors": []}), 7)]
+)
+async def test_a_refusal_of_the_whole_command_is_not_taken_for_a_writes(error: Exception, runs: int) -> None:
+    asked: list[int] = []
+
+    async def run(items: Sequence[int]) -> Sequence[int]:
+        asked.append(len(items))
+        raise error
+
+    double = Coalescer(run, is_away=is_away)
+    results = await asyncio.gather(*(double(n) for n in range(4)), return_exceptions=True)
+    assert results == [error] * 4
+    assert len(asked) == runs

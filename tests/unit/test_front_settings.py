@@ -48,6 +48,7 @@ def test_limits_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FRONT_LIMITS", '{"checksum": {"maxBatchFiles": 0}}', "FRONT_LIMITS_CHECKSUM_MAXBATCHFILES"),
         ("FRONT_RETENTION_SECONDS", "0", "FRONT_RETENTION_SECONDS"),
         ("FRONT_RECORD_SECONDS", "86400", "FRONT_RECORD_SECONDS"),
+        ("FRONT_IDEMPOTENCY_SECONDS", "7776001", "FRONT_IDEMPOTENCY_SECONDS"),
     ],
 )
 def test_a_fault_names_its_variable_and_ends_the_process(

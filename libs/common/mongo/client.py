@@ -7,7 +7,16 @@ from typing import Any
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConnectionFailure, ExecutionTimeout, NotPrimaryError, PyMongoError, WTimeoutError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    WriteError,
+    WTimeoutError,
+)
 
 from common.errors import Unavailable
 from common.metrics import DatabaseTimes
@@ -58,8 +67,11 @@ def is_unavailable(error: PyMongoError) -> bool:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether an exception means that the database, or a service, can't be reached: see `Coalescer`."""
-    return isinstance(error, Unavailable) or (isinstance(error, PyMongoError) and is_unavailable(error))
+    """Whether an exception is of the database or a service as a whole, and of no single write: see `Coalescer`."""
+    if isinstance(error, PyMongoError):
+        of_a_write = isinstance(error, BulkWriteError | WriteError)
+        return is_unavailable(error) or (isinstance(error, OperationFailure) and not of_a_write)
+    return isinstance(error, Unavailable)
 
 
 async def changes(collection: AsyncCollection[Document], pipeline: list[Document]) -> AsyncIterator[Document]:

@@ -37,8 +37,16 @@ def unknown(name: str, known: Iterable[str], kind: str) -> str:
     if len(name) <= _MAX_COMPARED and (close := difflib.get_close_matches(name, names, 1)):
         return f"There is no {kind} `{_short(name)}`. Did you mean `{close[0]}`?"
     if names and len(names) <= _MAX_NAMES:
-        return f"There is no {kind} `{_short(name)}`. There is {_listed(names, 'and')}."
+        return f"There is no {kind} `{_short(name)}`. There is {listed(names, 'and')}."
     return f"There is no {kind} `{_short(name)}`."
+
+
+def listed(names: Sequence[object], last: str) -> str:
+    """Names in a row, as in "`a`, `b` and `c`"; of many, the first and how many others there are."""
+    quoted = [f"`{_short(str(name))}`" for name in names[:_MAX_NAMES]]
+    if len(names) > _MAX_NAMES:
+        return f"{', '.join(quoted)} {last} {len(names) - _MAX_NAMES:,} others"
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"
 
 
 def missing(schema: Schema | None, root: Schema) -> str:
@@ -61,7 +69,7 @@ def wanted(schema: Schema, root: Schema, depth: int = _MAX_DEPTH) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if schema.get("enum"):
-        return f"one of {_listed(schema['enum'], 'or')}"
+        return f"one of {listed(schema['enum'], 'or')}"
     kind = schema.get("type")
     kinds = [kind] if isinstance(kind, str) else list(kind or [_implied(schema)])
     return " or ".join(_of_kind(each, schema, root, depth) for each in kinds if each != "null" or len(kinds) == 1)
@@ -228,13 +236,6 @@ def _counted(least: int | None, most: int | None, noun: str) -> str:
     if most is not None:
         return f" of up to {most} {noun}s"
     return f" of at least {least} {noun}{'' if least == 1 else 's'}" if least else ""
-
-
-def _listed(names: Sequence[object], last: str) -> str:
-    quoted = [f"`{_short(str(name))}`" for name in names[:_MAX_NAMES]]
-    if len(names) > _MAX_NAMES:
-        return f"{', '.join(quoted)} {last} {len(names) - _MAX_NAMES:,} others"
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"
 
 
 def _short(text: str) -> str:

@@ -30,4 +30,17 @@ async def token_owner(
         yield owner
 
 
+async def maker(
+    request: Request, deps: Deps, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+) -> AsyncIterator[Owner]:
+    """A route policy: as `token_owner`, where an `Idempotency-Key` counts. The limit of requests is kept by
+    `Idempotency`, for a repeat is answered whatever its owner has used up.
+    """
+    owner = await deps.unlimited_tokens.owner(request.headers.get("authorization"))
+    bind_contextvars(tenant=owner.tenant)
+    with deps.requests.take(owner):
+        yield owner
+
+
 TokenOwner = Annotated[Owner, Depends(token_owner)]
+Maker = Annotated[Owner, Depends(maker)]

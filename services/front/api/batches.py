@@ -7,11 +7,14 @@ from starlette.responses import Response
 
 from common.contracts.upload import MAX_PARTS, CompletedPart
 from gristmill.wire.public import BatchRequest, BatchView, JobStatusView, UploadComplete, UploadView
-from services.front.api.access import TokenOwner
-from services.front.api.deps import BatchId, Cursor, Deps, JobId, PageSize
+from services.front.api.access import Maker, TokenOwner
+from services.front.api.deps import MAX_PAGE_SIZE, BatchId, Cursor, Deps, JobId, PageSize
+from services.front.api.headers import wait_seconds
 from services.front.api.openapi import document as docs
 from services.front.api.views import PREFIX, batch_view, status_view, upload_view
+from services.front.domain.job import Owner
 from services.front.domain.listing import Position
+from services.front.use_cases.batch import BatchSnapshot
 from services.front.use_cases.read import JobSnapshot
 
 # A thousand files with the longest names, or the entity tags of ten thousand parts, and as much again.
@@ -28,20 +31,25 @@ router = APIRouter(prefix=PREFIX, tags=["batch"])
     openapi_extra={**docs.json_body("BatchRequest"), **docs.IDEMPOTENT},
     summary="Create jobs for files that you upload",
 )
-async def create_batch(request: Request, owner: TokenOwner, deps: Deps) -> Response:
+async def create_batch(request: Request, owner: Maker, deps: Deps) -> Response:
     """Announce 1-1,000 files. The response has a job for each, and the URLs to send the files to, straight to the
     store.
 
-    One response has up to 1,000 URLs; get the others from the job's `upload`. The size is exact: a byte more or less
-    is refused.
+    One response has up to 1,000 URLs; get the others from the job's `upload`. With large parameters it has the first of
+    the jobs, and `next` for the others. The size is exact: a byte more or less is refused.
     """
-    keys = request.headers.getlist("idempotency-key")
-    async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists) as idempotent:
-        body, share = await deps.bodies.read_json(request, owner, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent)
-        with share:
-            snapshot = await deps.batches.create(owner, body, idempotent)
-    headers = {"Location": f"{PREFIX}/batch/{snapshot.batch.id}"}
-    return Response(batch_view(snapshot).to_wire(), 201, headers, "application/json")
+    keys, seconds = request.headers.getlist("idempotency-key"), wait_seconds(request.headers.get("prefer"))
+    async with deps.idempotency.request(owner, "batch", keys, deps.batches.exists, seconds) as idempotent:
+        if idempotent.repeats:
+            await deps.bodies.compare_json(request, MAX_JSON_BYTES, idempotent)
+            snapshot = await deps.batches.again(owner, idempotent.id)
+        else:
+            body, share = await deps.bodies.read_json(
+                request, owner, BatchRequest, MAX_JSON_BYTES, idempotent=idempotent
+            )
+            with share:
+                snapshot = await deps.batches.create(owner, body, idempotent)
+    return _response(owner, deps, snapshot, 201, MAX_PAGE_SIZE, {"Location": f"{PREFIX}/batch/{snapshot.batch.id}"})
 
 
 @router.get(
@@ -57,15 +65,28 @@ async def get_batch(
     cursor: Cursor = "",
     page_size: PageSize = 50,
 ) -> Response:
-    """How many of its jobs are in each state, and a page of the jobs. A job that waits for its file has an `upload`."""
-    of = {"path": f"{PREFIX}/batch/{batch_id}"}
-    after = deps.cursors.read(owner, of, cursor)
+    """How many of its jobs are in each state, and a page of the jobs. URLs for a file that is missing are at its job's
+    `upload`.
+    """
+    after = deps.cursors.read(owner, _of(batch_id), cursor)
     snapshot = await deps.batches.show(owner, batch_id, after.job_id if after else "", page_size)
-    following = deps.cursors.seal(owner, of, Position.of(snapshot.jobs[-1])) if snapshot.next else None
-    headers = {}
-    if following is not None:
+    return _response(owner, deps, snapshot, 200, page_size, {})
+
+
+def _of(batch_id: str) -> dict[str, str]:
+    """The list that a cursor is of."""
+    return {"path": f"{PREFIX}/batch/{batch_id}"}
+
+
+def _response(
+    owner: Owner, deps: Deps, snapshot: BatchSnapshot, status: int, page_size: int, headers: dict[str, str]
+) -> Response:
+    """With a cursor and a `Link` where there are more jobs."""
+    of, following = _of(snapshot.batch.id), None
+    if snapshot.next is not None:
+        following = deps.cursors.seal(owner, of, Position.of(snapshot.jobs[-1]))
         headers["Link"] = f'<{of["path"]}?cursor={following}&limit={page_size}>; rel="next"'
-    return Response(batch_view(snapshot, following).to_wire(), 200, headers, "application/json")
+    return Response(batch_view(snapshot, following).to_wire(), status, headers, "application/json")
 
 
 @router.get(

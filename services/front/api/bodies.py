@@ -59,13 +59,23 @@ class Bodies:
                 bodies.check_is_json(request)
             if idempotent is not None:
                 await _hash(idempotent, content)
-                if idempotent.repeats:
-                    # Another body under this key is refused before it is looked into.
-                    await idempotent.seal()
             return await bodies.parse(content or default, model), share
         except BaseException:
             share.release()
             raise
+
+    async def compare_json(self, request: Request, limit: int, idempotent: IdempotentRequest) -> None:
+        """The JSON body of a request that repeats another, which needs no part of the budget: it is hashed as it comes,
+        up to `limit` bytes. Raises `IdempotencyKeyReused`, `TooLarge`, `Malformed`, `UnsupportedMediaType`.
+        """
+        bodies.check_is_json(request)
+        idempotent.describe([bodies.JSON])
+        size = 0
+        async for chunk in idempotent.hashed(self.stream(request)):
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"The body is larger than {limit} bytes.")
+        await idempotent.seal()
 
 
 async def _hash(idempotent: IdempotentRequest, content: bytes) -> None:

@@ -31,11 +31,13 @@ MAX_PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The public application's parts. `requests`, `waits` and `downloads` are what owners may have under way, a wait
-    being a request with `Prefer: wait`; `heartbeat_seconds` and `stream_seconds` are those of an event stream.
+    """The public application's parts. `tokens` takes a request of its owner's budget for each that it verifies, and
+    `unlimited_tokens` doesn't. `requests`, `waits` and `downloads` are what owners may have under way, a wait being a
+    request with `Prefer: wait`; `heartbeat_seconds` and `stream_seconds` are those of an event stream.
     """
 
     tokens: Tokens
+    unlimited_tokens: Tokens
     requests: Shares
     waits: Shares
     downloads: Shares

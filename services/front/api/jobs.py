@@ -1,5 +1,6 @@
 """The public routes of a job."""
 
+import time
 from contextlib import suppress
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from common.errors import TooManyRequests, Unavailable
 from common.web.disconnects import while_connected
 from gristmill.wire.public import JobCreated, JobStatusView, JobView
 from services.front.api import submission
-from services.front.api.access import TokenOwner
+from services.front.api.access import Maker, TokenOwner
 from services.front.api.deps import Deps, JobId, OutputName
 from services.front.api.headers import wait_seconds
 from services.front.api.openapi import document as docs
@@ -31,7 +32,7 @@ router = APIRouter(prefix=PREFIX, tags=["job"])
     summary="Create a job from a file",
 )
 async def create_job(
-    request: Request, owner: TokenOwner, deps: Deps, query: Annotated[submission.QueryOptions, Query()]
+    request: Request, owner: Maker, deps: Deps, query: Annotated[submission.QueryOptions, Query()]
 ) -> Response:
     """Hand in a file, and get the id of a job at once. The body is one of three kinds:
 
@@ -46,20 +47,19 @@ async def create_job(
 
     With an `Idempotency-Key` it is safe to repeat a request: all of them together create one job.
     """
-    deps.create.admit(owner)
-    keys = request.headers.getlist("idempotency-key")
-    async with deps.idempotency.request(owner, "job", keys, deps.read.exists) as idempotent:
+    keys, seconds = request.headers.getlist("idempotency-key"), wait_seconds(request.headers.get("prefer"))
+    began = time.monotonic()
+    async with deps.idempotency.request(owner, "job", keys, deps.read.exists, seconds) as idempotent:
+        waited = time.monotonic() - began
         submitted = await submission.parse(request, owner, query, deps.bodies, idempotent)
-        job = await deps.create(owner, submitted, idempotent)
-    if job is None:
-        job = (await deps.read.status(owner, idempotent.id)).job
+        job = await deps.create(owner, submitted, idempotent) or await deps.read.made(owner, idempotent.id)
     bind_contextvars(job=job.id)
     headers = {"Location": job_href(job.id)}
     body = JobCreated(id=job.id, status=job.status.value).to_wire()
-    if seconds := wait_seconds(request.headers.get("prefer")):
+    if seconds and job.deleted_at is None:
         with suppress(TooManyRequests, Unavailable):  # the job is made: a preference that can't be kept is no failure
             with deps.waits.take(owner):
-                snapshot = await while_connected(request, deps.read.wait(owner, job.id, seconds))
+                snapshot = await while_connected(request, deps.read.wait(owner, job.id, seconds - waited))
             body = status_view(snapshot).to_wire()
             headers["Preference-Applied"] = f"wait={seconds}"
     return Response(body, 201, headers, "application/json")

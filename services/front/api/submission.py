@@ -94,6 +94,9 @@ async def _from_json(request: Request, owner: Owner, bodies: Bodies, idempotent:
     limit = bodies.max_json_bytes * 4 // 3 + JSON_REST_BYTES
     if (declared_size(request) or 0) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes; send the file raw.")
+    if idempotent.repeats:
+        idempotent.describe([JSON])
+        return Submission(SubmissionOptions(), {}, idempotent.hashed(bodies.stream(request)))
     body, share = await bodies.read_json(request, owner, JobRequest, limit, idempotent=idempotent)
     try:
         content = await asyncio.to_thread(_decoded, body, bodies.max_json_bytes)

@@ -128,6 +128,8 @@ def _status_fields(snapshot: JobSnapshot) -> Any:
             )
             for output in job.outputs
         ],
+        "output_count": job.output_count,
+        "outputs_href": job_href(job.id) if job.output_count is not None else None,
         "error": _error_view(job.error) if job.error else None,
     }
 

@@ -23,6 +23,8 @@ class Reservation:
     fingerprint: str | None
     """Of the request that is being carried out, or was; None until its whole body has come."""
     done: bool
+    lease_seconds: float
+    """How much longer the lease holds."""
 
 
 def checked_key(fields: Sequence[str]) -> str | None:

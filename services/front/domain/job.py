@@ -122,6 +122,8 @@ class Job:
     attempt: int | None = None
     fence: int | None = None
     outputs: tuple[Output, ...] = ()
+    output_count: int | None = None
+    """How many outputs there are, where `outputs` has only the first of them."""
     error: JobError | None = None
     history: tuple[tuple[Status, datetime], ...] = ()
     started_at: datetime | None = None

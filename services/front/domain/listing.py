@@ -1,9 +1,17 @@
-"""Which of an owner's jobs a list has, and where in it a page begins."""
+"""Which of an owner's jobs a list has, where in it a page begins, and how much a page has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.front.domain.job import Job, Status
+
+LISTED_OUTPUTS = 100
+"""How many of its outputs a job has in a list."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""How large the jobs of a page may be together, as they are stored. As JSON they are up to 2.5 times as large, for an
+output has its name once more, in its address.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +36,11 @@ class Position:
     @classmethod
     def of(cls, job: Job) -> "Position":
         return cls(job.created_at, job.id)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs of a list, with the first `LISTED_OUTPUTS` of their outputs, and whether there are more behind them."""
+
+    jobs: Sequence[Job]
+    more: bool

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from common import telemetry
 from common.contracts.upload import MAX_URLS, UploadFacts, UploadPlan, UploadRequest
-from common.errors import Invalid, NotFound, TooLarge, TooManyRequests, UnsupportedMediaType
+from common.errors import Invalid, NotFound, StorageFull, TooLarge, TooManyRequests, UnsupportedMediaType
 from common.ids import id_within, input_blob_id, is_job_id
 from gristmill.wire.public import MAX_BATCH_FILES, BatchFile, BatchRequest
 from services.front.domain import media, names
@@ -18,7 +18,6 @@ from services.front.domain.terms import Terms
 from services.front.ports import BatchStore, Blobs
 from services.front.use_cases.catalogue import Catalogue, CatalogueEntry
 from services.front.use_cases.idempotency import IdempotentRequest
-from services.front.use_cases.queue_backoff import QueueBackoff
 from services.front.use_cases.quota import Quota
 
 
@@ -60,7 +59,6 @@ class Batches:
         catalogue: Catalogue,
         *,
         terms: Terms,
-        queue_backoff: QueueBackoff,
         link_bits_per_second: float,
         most_seconds: float,
         max_announced: int,
@@ -71,7 +69,6 @@ class Batches:
         self._blobs = blobs
         self._catalogue = catalogue
         self._terms = terms
-        self._queue_backoff = queue_backoff
         self._link_bits_per_second = link_bits_per_second
         self._most_seconds = most_seconds
         self._max_announced = max_announced
@@ -81,14 +78,9 @@ class Batches:
     async def create(self, owner: Owner, request: BatchRequest, idempotent: IdempotentRequest) -> BatchSnapshot:
         """Write a job for each file, and then the batch: a crash before that leaves jobs that no response has named,
         and the tracker forgets them. The ids follow from the batch's, and nothing that is there is written again: so
-        two fronts that both carry out one request, since one was held up, make one batch. A request that repeats
-        another one gets that one's batch. Raises `Invalid`,
-        `TooLarge`, `UnsupportedMediaType`, with a pointer to each file, and `TooManyRequests`.
+        two fronts that both carry out one request, since one was held up, make one batch. Raises `Invalid`,
+        `TooLarge`, `UnsupportedMediaType`, with a pointer to each file.
         """
-        if idempotent.repeats:
-            await idempotent.seal()
-            return await self.again(owner, idempotent.id)
-        self._queue_backoff.check(owner.tenant)
         wanted = request.processor or self._terms.default_processor
         entry = await self._catalogue.find(wanted)
         entry.params.check(request.params)
@@ -121,45 +113,63 @@ class Batches:
         self._quota.added(owner, size)
         snapshot = await self.show(owner, batch.id, "", len(uploads))
         by_job = {upload.job.id: plan for upload, plan in zip(uploads, plans, strict=True)}
-        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, snapshot.next)
 
     async def again(self, owner: Owner, batch_id: str) -> BatchSnapshot:
-        """A batch as its creation returns it, as it is now: with fresh URLs for the files that may still be sent."""
-        snapshot = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
+        """A batch as its creation returns it, as it is now: with fresh URLs for the files that may still be sent, and
+        without those that were deleted, be it all of them. A repeat is held to no limit: while blob takes nothing more,
+        there are no URLs. Raises `NotFound`.
+        """
+        snapshot = await self._snapshot(owner, batch_id, "", MAX_BATCH_FILES)
         waiting = [
             (job, job.upload) for job in snapshot.jobs if job.status is Status.CREATED and job.upload is not None
         ]
         if not waiting:
             return snapshot
         now = await self._now()
-        plans = await self._blobs.plan_uploads(
-            [
-                UploadRequest(
-                    facts=facts_of(job),
-                    max_urls=max(1, MAX_URLS // len(snapshot.jobs)),
-                    expires_in=max(1, int((upload.expires_at - now).total_seconds())),
-                )
-                for job, upload in waiting
-            ]
-        )
+        try:
+            plans = await self._blobs.plan_uploads(
+                [
+                    UploadRequest(
+                        facts=facts_of(job),
+                        max_urls=max(1, MAX_URLS // len(snapshot.jobs)),
+                        expires_in=max(1, int((upload.expires_at - now).total_seconds())),
+                    )
+                    for job, upload in waiting
+                ]
+            )
+        except (StorageFull, TooManyRequests):
+            return snapshot
         by_job = {job.id: plan for (job, _), plan in zip(waiting, plans, strict=True)}
-        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, None)
+        return BatchSnapshot(snapshot.batch, snapshot.counts, snapshot.jobs, by_job, snapshot.next)
 
     async def exists(self, batch_id: str) -> bool:
         return await self._store.find_batch(batch_id) is not None
 
     async def show(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSnapshot:
         """A page of a batch's jobs. Raises `NotFound` unless there is such a batch and it is this owner's."""
+        snapshot = await self._snapshot(owner, batch_id, after, limit)
+        if not snapshot.jobs and not after:
+            raise NotFound  # all of its jobs were deleted, or forgotten, and a crash left the batch
+        return snapshot
+
+    async def all_jobs(self, owner: Owner, batch_id: str) -> list[Job]:
+        """Raises `NotFound` as `show` does."""
+        snapshot = await self.show(owner, batch_id, "", MAX_BATCH_FILES)
+        jobs = [*snapshot.jobs]
+        while snapshot.next is not None:
+            snapshot = await self.show(owner, batch_id, snapshot.next, MAX_BATCH_FILES)
+            jobs += snapshot.jobs
+        return jobs
+
+    async def _snapshot(self, owner: Owner, batch_id: str, after: str, limit: int) -> BatchSnapshot:
         batch = await self._store.find_batch(batch_id) if is_job_id(batch_id) else None
         if batch is None or batch.owner != owner:
             raise NotFound
-        counts, jobs = await asyncio.gather(
-            self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit + 1)
+        counts, page = await asyncio.gather(
+            self._store.batch_counts(batch_id), self._store.batch_jobs(batch_id, after, limit)
         )
-        if not jobs and not after:
-            raise NotFound  # all of its jobs were deleted, or forgotten, and a crash left the batch
-        page = jobs[:limit]
-        return BatchSnapshot(batch, counts, page, {}, page[-1].id if len(jobs) > limit else None)
+        return BatchSnapshot(batch, counts, page.jobs, {}, page.jobs[-1].id if page.more else None)
 
     def _check_files(self, entry: CatalogueEntry, files: Sequence[BatchFile]) -> None:
         large, unfit, wrong = [], [], []

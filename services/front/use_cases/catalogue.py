@@ -52,21 +52,26 @@ class Catalogue:
 
     async def find(self, wanted: str) -> CatalogueEntry:
         """The version that describes what `wanted`, a name that may be pinned, takes: of those that fit the pin the
-        highest, live ones first. When none fits yet, the best of the others has to do: a processor that is rolled
-        out later can take the run. Raises `Invalid` for a name that was never offered, `Unavailable` when nothing is
-        known at all.
+        highest, live ones first. Raises `Invalid` for a name and for a pin that nothing fits which was offered lately,
+        `Unavailable` when nothing is known at all.
         """
         if not versions.is_wanted(wanted):
             raise _unknown("A processor is named as `name`, `name@1`, `name@1.2` or `name@1.2.3`.")
-        name = versions.name_of(wanted)
         await self._refresh_after(FRESH_SECONDS)
-        if name not in self._entries:
+        if self._fitting(wanted) is None:
             await self._refresh_after(UNKNOWN_FRESH_SECONDS)
+        entry, name = self._fitting(wanted), versions.name_of(wanted)
+        if entry is not None:
+            return entry
         if name not in self._entries:
             raise _unknown(faults.unknown(name, self._entries, "processor"))
-        entries = self._entries[name]
-        fitting = (entry for entry in entries if wanted in versions.offered_as(name, entry.version))
-        return next(fitting, entries[0])
+        there_is = faults.listed([entry.version for entry in self._entries[name]], "and")
+        raise _unknown(f"No version of `{name}` fits `{wanted}`. There is {there_is}.")
+
+    def _fitting(self, wanted: str) -> CatalogueEntry | None:
+        name = versions.name_of(wanted)
+        entries = self._entries.get(name, ())
+        return next((entry for entry in entries if wanted in versions.offered_as(name, entry.version)), None)
 
     async def _refresh_after(self, fresh_seconds: float) -> None:
         if self._offers is None or time.monotonic() - self._asked_at > fresh_seconds:

@@ -21,7 +21,6 @@ from services.front.ports import Blobs, InlineStore, JobStore
 from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.idempotency import IdempotentRequest
-from services.front.use_cases.queue_backoff import QueueBackoff
 from services.front.use_cases.quota import Quota
 
 DRAIN_SECONDS = 3
@@ -119,7 +118,6 @@ class CreateJob:
         background: Background,
         *,
         terms: Terms,
-        queue_backoff: QueueBackoff,
         uploads: Shares,
         quota: Quota,
         max_waiting_bytes: int,
@@ -131,36 +129,31 @@ class CreateJob:
         self._catalogue = catalogue
         self._background = background
         self._terms = terms
-        self._queue_backoff = queue_backoff
         self._uploads = uploads
         self._quota = quota
         self._max_waiting_bytes = max_waiting_bytes
         self._lease_seconds = lease_seconds
 
-    def admit(self, owner: Owner) -> None:
-        """Raises `TooManyRequests` for a tenant that has too much in the queue, before a byte is taken."""
-        self._queue_backoff.check(owner.tenant)
-
     async def __call__(self, owner: Owner, submission: Submission, request: IdempotentRequest) -> Job | None:
         """The new job, `STORED` where its content was streamed, else `CREATED`; None when the request repeats another
-        one, and its job is there already.
+        one, and its job is there already: then the content streams, for it is only compared.
 
         Raises `Invalid`, `UnsupportedMediaType`, `TooLarge`, `Unavailable` while too much waits to be stored, what blob
         raises, and what `IdempotentRequest.seal` and `Shares.take` do.
         """
         if isinstance(submission.content, bytes):
             return await self._inline_job(owner, submission, submission.content, request)
+        if request.repeats:
+            await self._drain(submission.content)
+            await request.seal()
+            return None
         with self._uploads.take(owner):
             return await self._streamed_job(owner, submission, submission.content, request)
 
     async def _streamed_job(
         self, owner: Owner, submission: Submission, content: AsyncIterator[bytes], request: IdempotentRequest
-    ) -> Job | None:
+    ) -> Job:
         """The job is written only once blob has all of its content. blob checks the declared size and digest."""
-        if request.repeats:
-            await self._drain(content)
-            await request.seal()
-            return None
         spec = await self._spec(submission)
         await self._quota.check(owner, submission.size or 0)
         labels = BlobLabels(tenant=owner.tenant, subject=owner.subject, name=spec.name, media_type=spec.mimetype)
@@ -182,13 +175,9 @@ class CreateJob:
 
     async def _inline_job(
         self, owner: Owner, submission: Submission, content: bytes, request: IdempotentRequest
-    ) -> Job | None:
+    ) -> Job:
         """The content waits in `inline` until blob has it; it is written before the job is."""
         try:
-            if request.repeats:
-                await request.seal()
-                submission.release()
-                return None
             spec = await self._spec(submission)
             await self._quota.check(owner, len(content))
             media.check_signature(spec.mimetype, content[: media.SNIFFED_BYTES])

@@ -2,25 +2,28 @@
 
 The semantics are those of draft-ietf-httpapi-idempotency-key-header. A request reserves its key before its body is
 read, under a lease that it renews; it seals the key with its fingerprint when all is checked and nothing is written
-yet; it is done when what it makes is written. A lease that lapses is taken over with the same id, so what a dead front
-had written already is found by it.
+yet; it is done when what it makes is written. One that fails gives up its lease. A lease that lapses is taken over with
+the same id, so what a dead front had written already is found by it.
+
+A request that repeats one that is done makes nothing, so it is held to no limit.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from common.errors import AlreadyExists, Conflict, IdempotencyKeyReused
+from common.errors import AlreadyExists, Conflict, IdempotencyKeyReused, RateLimited, TooManyRequests
 from common.ids import new_id
-from common.logging import get_logger
 from common.loops import attempt, stop
 from services.front.domain.idempotency import Fingerprint, Reservation, checked_key, scope_of
 from services.front.domain.job import Owner
 from services.front.ports import IdempotencyStore
 
 RENEWALS_A_LEASE = 3
-
-log = get_logger()
+POLL_SECONDS = 0.5
+RELEASE_PATIENCE_SECONDS = 1.0
+RELEASE_AGAIN_SECONDS = 1.0
 
 
 class IdempotentRequest:
@@ -80,65 +83,121 @@ class KeyedRequest(IdempotentRequest):
         if self.repeats:
             return
         if not await self._store.seal(self._scope, self._token, fingerprint, self._lease_seconds):
-            raise _under_way()
+            raise _under_way(self._lease_seconds)
 
 
 class Idempotency:
-    """Distinguishes the first request with a key from those that repeat it."""
+    """Distinguishes the first request with a key from those that repeat it. `admit` raises `RateLimited` or
+    `TooManyRequests` for an owner who may make nothing now.
+    """
 
-    def __init__(self, store: IdempotencyStore, *, keep_seconds: float, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        store: IdempotencyStore,
+        admit: Callable[[Owner], Awaitable[None]],
+        *,
+        keep_seconds: float,
+        lease_seconds: float,
+    ) -> None:
         self._store = store
+        self._admit = admit
         self._keep_seconds = keep_seconds
         self._lease_seconds = lease_seconds
+        self._releasing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def request(
-        self, owner: Owner, route: str, fields: Sequence[str], is_made: Callable[[str], Awaitable[bool]]
+        self,
+        owner: Owner,
+        route: str,
+        fields: Sequence[str],
+        is_made: Callable[[str], Awaitable[bool]],
+        wait_seconds: float = 0,
     ) -> AsyncIterator[IdempotentRequest]:
         """A request with these `Idempotency-Key` fields; without any, every request makes something. `is_made` checks
-        whether what has an id is written. Raises `Malformed`, and `Conflict` while another request with the key runs.
+        whether what has an id is written. Raises `Malformed`, what `admit` does, and `Conflict` when another request
+        with the key still runs after `wait_seconds`.
 
         One that ends well is remembered as done, one that fails before `seal` is forgotten.
         """
+        try:
+            await self._admit(owner)
+        except (RateLimited, TooManyRequests):
+            key = checked_key(fields)
+            if key is None or not await self._store.is_done(scope_of(owner, route, key)):
+                raise
         key = checked_key(fields)
         if key is None:
             yield IdempotentRequest(new_id())
             return
         scope, token = scope_of(owner, route, key), new_id()
-        known = await self._store.reserve(scope, new_id(), token, self._lease_seconds, self._keep_seconds)
-        if not (known.mine or known.done):
-            raise _under_way()
+        known = await self._reserved(scope, token, wait_seconds)
         if known.done:
             yield self._keyed(scope, token, known, repeats=True)
             return
-        renewing = asyncio.create_task(self._renew(scope, token))
+        if not known.mine:
+            raise _under_way(known.lease_seconds)
         try:
-            repeats = known.taken_over and await is_made(known.id)
-            yield self._keyed(scope, token, known, repeats=repeats)
-            await self._store.finish(scope, token, self._keep_seconds)
+            async with self._lease_kept(scope, token):
+                repeats = known.taken_over and await is_made(known.id)
+                yield self._keyed(scope, token, known, repeats=repeats)
+                await self._store.finish(scope, token, self._keep_seconds)
         except AlreadyExists:  # the front that died had stored other bytes under this id
-            await self._release(scope, token)
+            await self._give_up(scope, token)
             raise IdempotencyKeyReused from None
         except BaseException:
-            await self._release(scope, token)
+            await self._give_up(scope, token)
             raise
+
+    async def _reserved(self, scope: str, token: str, wait_seconds: float) -> Reservation:
+        """What is known of the key as soon as no other request runs with it, or when the seconds have passed."""
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + wait_seconds
+        try:
+            while True:
+                known = await self._store.reserve(scope, new_id(), token, self._lease_seconds, self._keep_seconds)
+                remaining = deadline - clock.time()
+                if known.mine or known.done or remaining <= 0:
+                    return known
+                await asyncio.sleep(min(remaining, POLL_SECONDS))
+        except BaseException:
+            await self._give_up(scope, token)  # the store may have reserved it all the same
+            raise
+
+    @asynccontextmanager
+    async def _lease_kept(self, scope: str, token: str) -> AsyncIterator[None]:
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self._lease_seconds / RENEWALS_A_LEASE)
+                await attempt("idempotency.renew", lambda: self._store.renew(scope, token, self._lease_seconds))
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
         finally:
             await stop(renewing)
 
-    async def _renew(self, scope: str, token: str) -> None:
-        while True:
-            await asyncio.sleep(self._lease_seconds / RENEWALS_A_LEASE)
-            await attempt("idempotency.renew", lambda: self._store.renew(scope, token, self._lease_seconds))
+    async def _give_up(self, scope: str, token: str) -> None:
+        """Release the key before the response, or as soon as the store can be reached again."""
+        releasing = asyncio.create_task(self._release(scope, token))
+        self._releasing.add(releasing)
+        releasing.add_done_callback(self._releasing.discard)
+        await asyncio.wait({releasing}, timeout=RELEASE_PATIENCE_SECONDS)
+
+    async def _release(self, scope: str, token: str) -> None:
+        clock = asyncio.get_running_loop()
+        lapses_at = clock.time() + self._lease_seconds
+        # A call to the store is never cancelled here: that can spoil its client for all.
+        while not await attempt("idempotency.release", lambda: self._store.release(scope, token)):
+            if clock.time() >= lapses_at:
+                return
+            await asyncio.sleep(RELEASE_AGAIN_SECONDS)
 
     def _keyed(self, scope: str, token: str, known: Reservation, *, repeats: bool) -> IdempotentRequest:
         return KeyedRequest(self._store, scope, token, known, repeats=repeats, lease_seconds=self._lease_seconds)
 
-    async def _release(self, scope: str, token: str) -> None:
-        try:
-            await self._store.release(scope, token)
-        except Exception:
-            log.exception("idempotency.not_released")  # the lease lapses
 
-
-def _under_way() -> Conflict:
-    return Conflict("A request with this Idempotency-Key is under way.", headers={"Retry-After": "1"})
+def _under_way(lease_seconds: float) -> Conflict:
+    """The lease is over then, unless whoever has it still works."""
+    seconds = max(1, math.ceil(lease_seconds))
+    return Conflict("A request with this Idempotency-Key is under way.", headers={"Retry-After": str(seconds)})

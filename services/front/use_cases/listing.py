@@ -26,6 +26,5 @@ class ListJobs:
         """At most `limit` jobs of this owner that follow `after`, or the newest. A job that comes meanwhile is before
         the first page, and so moves nothing.
         """
-        jobs = await self._store.owned(owner, filters, after, limit + 1)
-        page = jobs[:limit]
-        return Page(page, Position.of(page[-1]) if len(jobs) > limit else None)
+        found = await self._store.owned(owner, filters, after, limit)
+        return Page(found.jobs, Position.of(found.jobs[-1]) if found.more else None)

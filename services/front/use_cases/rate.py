@@ -26,8 +26,13 @@ class LimitedTokens:
         self._leasing: dict[Owner, asyncio.Task[None]] = {}
 
     async def owner(self, authorization: str | None) -> Owner:
-        """Raises `Unauthorized`, and `RateLimited` when the owner has used up their budget."""
+        """Raises `Unauthorized`, and what `admit` does."""
         owner = await self._tokens.owner(authorization)
+        await self.admit(owner)
+        return owner
+
+    async def admit(self, owner: Owner) -> None:
+        """Takes one request of the owner's budget. Raises `RateLimited` when they have used it up."""
         while not self._admits(owner):
             leasing = self._leasing.get(owner)
             if leasing is None:
@@ -35,7 +40,6 @@ class LimitedTokens:
                 leasing.add_done_callback(lambda task: self._leased(owner, task))
             # Shared by all who wait, so the one that began it may go away.
             await asyncio.shield(leasing)
-        return owner
 
     async def seconds_left(self, authorization: str | None) -> float:
         return await self._tokens.seconds_left(authorization)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from common.coalescer import Coalescer
 from common.contracts.job import RunState, RunStatus
-from common.errors import Problem, ResultDeleted, ResultNotAvailable, ResultNotReady
+from common.errors import NotFound, Problem, ResultDeleted, ResultNotAvailable, ResultNotReady
 from common.logging import get_logger
 from services.front.domain.job import Job, Output, Owner, Status, authorise
 from services.front.ports import Changes, JobStore, RetentionStore, Runs
@@ -46,7 +46,10 @@ class ReadJob:
         self._changes = changes
         self._retention = retention
         self._read_grace_seconds = read_grace_seconds
-        self._ask: Coalescer[str, RunStatus | None] = Coalescer(self._ask_many)
+        self._ask: Coalescer[str, RunStatus | None] = Coalescer(
+            self._ask_many,
+            is_away=lambda error: isinstance(error, Problem),  # a refusal of job's is no single run's
+        )
 
     async def status(self, owner: Owner, job_id: str) -> JobSnapshot:
         """Raises `NotFound` unless there is such a job and it is this owner's."""
@@ -67,6 +70,15 @@ class ReadJob:
     async def exists(self, job_id: str) -> bool:
         """Whether there is such a job, whoever's it is."""
         return await self._jobs.find(job_id) is not None
+
+    async def made(self, owner: Owner, job_id: str) -> Job:
+        """The job that a request has made, as front knows it now, though its owner has deleted it since. Raises
+        `NotFound`.
+        """
+        job = await self._jobs.find(job_id)
+        if job is None or job.owner != owner:
+            raise NotFound
+        return job
 
     async def learned(self, job: Job, run: RunStatus) -> Job:
         """The job with the state of its run, and final if that has ended. Raises `NotFound` when it was deleted."""

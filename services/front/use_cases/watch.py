@@ -15,7 +15,6 @@ from common.contracts.job import MAX_IDS, RunStatus
 from common.errors import NotFound, Problem
 from common.logging import get_logger
 from common.shares import Shares
-from gristmill.wire.public import MAX_BATCH_FILES
 from services.front.domain.job import Job, Owner
 from services.front.domain.revision import NOTHING, Revision, event_id, revision, together
 from services.front.ports import JobStore, Runs
@@ -135,9 +134,9 @@ class Watching:
     async def batch(self, owner: Owner, batch_id: str, last_event_id: str | None) -> AsyncIterator[Watch]:
         """Watch all jobs of a batch; likewise."""
         with self._streams.take(owner):
-            snapshot = await self._batches.show(owner, batch_id, "", MAX_BATCH_FILES)
-            with self._watched.take(owner, len(snapshot.jobs)):
-                jobs = await self._as_of_now(snapshot.jobs)
+            found = await self._batches.all_jobs(owner, batch_id)
+            with self._watched.take(owner, len(found)):
+                jobs = await self._as_of_now(found)
                 with self._watching(jobs, last_event_id) as watch:
                     yield watch
 

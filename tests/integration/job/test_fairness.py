@@ -153,6 +153,18 @@ async def test_a_flow_that_runs_empty_says_so_at_once(
     assert await flows.count_documents({"lookAt": {"$exists": False}, "queued": 0, "idleSince": {"$exists": True}}) == 1
 
 
+async def test_a_flow_whose_runs_ended_without_a_claim_is_removed_in_time(
+    mongodb: Client, database_name: str, database: JobDatabase
+) -> None:
+    run = await submitted(database.runs, "acme")
+    await database.runs.cancel(run.id)
+    await database.runs.sweep(POLICY)
+    flows = newest(mongodb, database_name)
+    assert await flows.count_documents({"lookAt": {"$exists": False}, "idleSince": {"$exists": True}}) == 1
+    removing = [index for index in (await flows.index_information()).values() if "expireAfterSeconds" in index]
+    assert [index["key"] for index in removing] == [[("idleSince", 1)]]
+
+
 async def submitted(store: RunStore, tenant: str) -> RunSubmit:
     run = a_run(tenant=tenant)
     await store.submit(run)

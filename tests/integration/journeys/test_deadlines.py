@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from common.ids import new_id
+from gristmill.wire.processors import ProcessorOffer
 from tests.support.platform import Platform, open_platform
 from tests.support.submitting import KINDS, Post, job_id_of, post_batch, post_json, post_raw
 
@@ -18,6 +19,8 @@ async def platform(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -
     folder = Path(tmp_path_factory.mktemp("deadlines"))
     settings: dict[str, Any] = {"deadline_seconds": DEFAULT, "max_deadline_seconds": MOST, "lease_seconds": 0.1}
     async with open_platform(mongodb_uri, f"test-{new_id()}", folder, **settings) as platform:
+        offer = ProcessorOffer(name="away", version="1.0.0", summary="", media_types=["*/*"], params={"type": "object"})
+        await platform.as_processor.offer([offer])
         yield platform
 
 
@@ -52,7 +55,7 @@ async def test_a_deadline_of_another_type_is_refused(platform: Platform, value: 
 
 async def test_what_has_not_ended_by_its_deadline_ends_in_an_error(platform: Platform) -> None:
     alice = platform.client()
-    job_id = job_id_of(await post_raw(alice, processor="checksum@9", deadline="1s"))
+    job_id = job_id_of(await post_raw(alice, processor="away", deadline="1s"))
     status = await platform.final(alice, job_id)
     assert (status["status"], status["error"]["type"]) == ("EXECUTION_ERROR", "/problems/deadline")
     assert status["error"]["fault"] == "server"

@@ -267,9 +267,16 @@ async def test_a_held_batch_fails_with_a_file_that_is_deleted(platform: Platform
 async def test_a_request_repeated_by_its_idempotency_key_makes_no_second_one(platform: Platform, post: Any) -> None:
     alice = platform.client()
     alice.headers["Idempotency-Key"] = f'"{new_id()}"'
-    job_id = job_id_of(await post(alice))
+    first = await post(alice)
+    job_id = job_id_of(first)
     assert (await delete(alice, job_id)).status_code == 204
-    assert (await post(alice)).status_code == 404
+    again = await post(alice)
+    assert (again.status_code, again.headers["location"]) == (201, first.headers["location"])
+    assert again.json()["id"] == first.json()["id"]
+    assert not again.json().get("items"), "of a batch, those files that were not deleted"
+    assert (await alice.get(f"/api/v1/job/{job_id}")).status_code == 404
+    alice.headers["Prefer"] = "wait=10"
+    assert (await post(alice)).json() == again.json(), "there is nothing to wait for"
     assert (await alice.get("/api/v1/job")).status_code == 200
     await assert_ids_are_not(alice, {job_id})
 

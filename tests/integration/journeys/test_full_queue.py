@@ -48,6 +48,17 @@ async def test_it_is_refused_before_a_byte_is_taken(platform: Platform, post: Po
     assert (await post(platform.client("other", "bob"))).status_code == 201, "others don't notice"
 
 
+@pytest.mark.parametrize("post", KINDS)
+async def test_a_repeat_of_what_was_taken_is_answered(platform: Platform, post: Post) -> None:
+    alice = platform.client()
+    alice.headers["Idempotency-Key"] = "key"
+    job_id = job_id_of(await post(alice))
+    await fill(platform, platform.client())
+    assert job_id_of(await post(alice)) == job_id
+    alice.headers["Idempotency-Key"] = "another"
+    assert (await post(alice)).status_code == 429
+
+
 async def test_no_byte_is_asked_for(platform: Platform) -> None:
     alice = platform.client()
     await fill(platform, alice)

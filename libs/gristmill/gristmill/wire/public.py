@@ -142,6 +142,12 @@ class JobStatusView(Wire):
     started_at: Timestamp | None = Field(None, description="When work on it began.")
     ended_at: Timestamp | None = Field(None, description="When it became final.")
     outputs: list[OutputView]
+    output_count: int | None = Field(
+        None,
+        description="How many outputs there are, where `outputs` has only the first 100 of them, as in lists and in "
+        "events of batches.",
+    )
+    outputs_href: str | None = Field(None, description="Likewise: the job itself, which has all of its outputs.")
     error: ErrorView | None = None
 
 
@@ -163,7 +169,7 @@ class JobView(JobStatusView):
 
 
 class JobList(Wire):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first. It has fewer than `limit` when they are large together."""
 
     items: list[JobView]
     next: str | None = Field(None, description="What goes into `cursor` for the next page; null after the last.")
@@ -254,7 +260,9 @@ class BatchItem(JobView):
 
 
 class BatchView(Wire):
-    """A batch: how many jobs are in each state, and a page of them in the order of the files."""
+    """A batch: how many jobs are in each state, and a page of them in the order of the files. It has fewer than `limit`
+    when they are large together.
+    """
 
     id: str
     name: str

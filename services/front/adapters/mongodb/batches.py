@@ -14,8 +14,10 @@ from common.mongo.client import Client, Document, literal, literals
 from common.mongo.clock import from_now
 from common.mongo.due import claim_due
 from services.front.adapters.mongodb.jobs import job_of, new_fields, where_nothing_is
+from services.front.adapters.mongodb.pages import read_page
 from services.front.domain.batch import Batch, NewBatch
 from services.front.domain.job import VERIFYING, Job, NewUpload, Owner, Status
+from services.front.domain.listing import JobPage
 
 JOB_INDEXES = [
     IndexModel(
@@ -77,10 +79,9 @@ class MongoBatchStore:
         documents = await self.batches.find({"_id": {"$in": list(batch_ids)}}).to_list()
         return {document["_id"]: _batch(document) for document in documents}
 
-    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> Sequence[Job]:
+    async def batch_jobs(self, batch_id: str, after: str, limit: int, *, deleted: bool = False) -> JobPage:
         query = {"batchId": batch_id, "_id": {"$gt": after}, **({} if deleted else _NOT_DELETED)}
-        documents = await self.jobs.find(query).sort("_id", ASCENDING).limit(limit).to_list()
-        return [job_of(document) for document in documents]
+        return await read_page(self.jobs, query, {"_id": ASCENDING}, limit)
 
     async def batch_counts(self, batch_id: str, *, deleted: bool = False) -> Mapping[Status, int]:
         cursor = await self.jobs.aggregate(

@@ -8,9 +8,16 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from common.mongo.client import Client, Document, literal
-from common.mongo.clock import from_now
+from common.mongo.clock import NOW, from_now
 from services.front.domain.idempotency import Reservation
 
+_RESERVATION = {
+    "madeId": 1,
+    "token": 1,
+    "fingerprint": 1,
+    "done": 1,
+    "leaseMs": {"$subtract": ["$leaseUntil", NOW]},
+}
 INDEXES = [IndexModel([("expiresAt", ASCENDING)], name="expiry", expireAfterSeconds=0)]
 
 
@@ -27,10 +34,10 @@ class MongoIdempotencyStore:
         self, scope: str, new_id: str, token: str, lease_seconds: float, keep_seconds: float
     ) -> Reservation:
         # What isn't there sorts before every date: a new document has expired, and its lease has lapsed.
-        free = {"$and": [{"$ne": ["$done", True]}, {"$lte": ["$leaseUntil", "$$NOW"]}]}
+        free = {"$and": [{"$ne": ["$done", True]}, {"$lte": ["$leaseUntil", NOW]}]}
         stages: list[Document] = [
             # The TTL index is a minute late.
-            {"$replaceWith": {"$cond": [{"$lte": ["$expiresAt", "$$NOW"]}, {"_id": "$_id"}, "$$ROOT"]}},
+            {"$replaceWith": {"$cond": [{"$lte": ["$expiresAt", NOW]}, {"_id": "$_id"}, "$$ROOT"]}},
             {
                 "$set": {
                     "madeId": {"$ifNull": ["$madeId", literal(new_id)]},
@@ -49,13 +56,18 @@ class MongoIdempotencyStore:
             taken_over=mine and document["madeId"] != new_id,
             fingerprint=document.get("fingerprint"),
             done=document.get("done", False),
+            lease_seconds=document["leaseMs"] / 1000,
         )
+
+    async def is_done(self, scope: str) -> bool:
+        kept = {"$expr": {"$gt": ["$expiresAt", NOW]}}
+        return await self.keys.find_one({"_id": scope, "done": True, **kept}, {"_id": 1}) is not None
 
     async def _upserted(self, scope: str, stages: list[Document]) -> Document | None:
         """None when another has just made the document, so that it is there now."""
         try:
             return await self.keys.find_one_and_update(
-                {"_id": scope}, stages, upsert=True, return_document=ReturnDocument.AFTER
+                {"_id": scope}, stages, _RESERVATION, upsert=True, return_document=ReturnDocument.AFTER
             )
         except DuplicateKeyError:
             return None
@@ -74,7 +86,7 @@ class MongoIdempotencyStore:
     async def release(self, scope: str, token: str) -> None:
         removed = await self.keys.delete_one({"_id": scope, "token": token, "fingerprint": {"$exists": False}})
         if not removed.deleted_count:
-            await self._change(scope, token, {"leaseUntil": "$$NOW"})
+            await self._change(scope, token, {"leaseUntil": NOW})
 
     async def _change(self, scope: str, token: str, fields: Document) -> bool:
         mine = {"_id": scope, "token": token, "done": {"$exists": False}}

@@ -63,13 +63,16 @@ _EXPIRY: Document = {"$add": ["$$NOW", {"$multiply": [{"$ifNull": ["$retention.s
 _AT_THE_END: Document = {"expiresAt": _EXPIRY, "retireAt": "$$NOW"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Write:
-    """One conditional write; `token` is what it leaves behind if it takes hold."""
+    """One conditional write; `token` is what it leaves behind if it takes hold. One that was `tried` may have done so,
+    and finds its own token when it is repeated.
+    """
 
     job_id: str
     operation: UpdateOne
     token: str
+    tried: bool = False
 
 
 class MongoJobStore:
@@ -173,8 +176,11 @@ class MongoJobStore:
         return await self._change(_Write(job_id, UpdateOne(condition, stages), token))
 
     async def _change_batch(self, writes: Sequence[_Write]) -> Sequence[bool]:
+        none_tried = not any(write.tried for write in writes)
+        for write in writes:
+            write.tried = True
         result = await self.jobs.bulk_write([write.operation for write in writes], ordered=False)
-        if result.matched_count in (0, len(writes)):
+        if result.matched_count == len(writes) or (result.matched_count == 0 and none_tried):
             return [result.matched_count > 0] * len(writes)
         ids = list({write.job_id for write in writes})
         documents = await self.jobs.find({"_id": {"$in": ids}}, {"history.token": 1}).to_list()
@@ -330,6 +336,7 @@ def job_of(document: Document) -> Job:
         attempt=document.get("attempt"),
         fence=document.get("fence"),
         outputs=tuple(Output(**output) for output in document.get("outputs", ())),
+        output_count=document.get("outputCount"),
         error=JobError(**error) if error else None,
         history=tuple((Status(entry["status"]), entry["at"]) for entry in document["history"]),
         started_at=document.get("startedAt"),

@@ -4,15 +4,13 @@ Both indexes begin with the owner and have the list's order in them, so a page i
 asked for is decided on the index alone: a job that isn't wanted is never fetched.
 """
 
-from collections.abc import Sequence
-
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 
 from common.mongo.client import Client, Document
-from services.front.adapters.mongodb.jobs import job_of
-from services.front.domain.job import Job, Owner
-from services.front.domain.listing import Filters, Position
+from services.front.adapters.mongodb.pages import read_page
+from services.front.domain.job import Owner
+from services.front.domain.listing import Filters, JobPage, Position
 
 _OWNER = [("tenant", ASCENDING), ("subject", ASCENDING)]
 _ORDER = [("createdAt", DESCENDING), ("_id", DESCENDING)]
@@ -33,9 +31,8 @@ class MongoListingStore:
     async def create_indexes(self) -> None:
         await self._jobs.create_indexes(INDEXES)
 
-    async def owned(self, owner: Owner, filters: Filters, after: Position | None, limit: int) -> Sequence[Job]:
-        documents = await self._jobs.find(_query(owner, filters, after)).sort(_ORDER).limit(limit).to_list()
-        return [job_of(document) for document in documents]
+    async def owned(self, owner: Owner, filters: Filters, after: Position | None, limit: int) -> JobPage:
+        return await read_page(self._jobs, _query(owner, filters, after), dict(_ORDER), limit)
 
 
 def _query(owner: Owner, filters: Filters, after: Position | None) -> Document:

@@ -148,11 +148,18 @@ _IDEMPOTENCY_KEY = {
     "in": "header",
     "required": False,
     "description": "Names this request for 24 hours (an operator may set another time), so that sending it again is "
-    "safe: the same request gets the same answer, as it is now; another one is refused with 422, and with 409 while "
-    "the first is under way. 1-255 visible ASCII characters.",
+    "safe: the same request makes nothing, and gets what the first has made, as it is now. No limit holds for it, and "
+    "what was deleted since has the same id, and 404 at its address. Another request is refused with 422. While the "
+    "first one runs the response is 409, and `Retry-After` says when it has ended or its turn is over; with "
+    "`Prefer: wait=N` the response waits for it. 1-255 visible ASCII characters.",
     "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARACTERS, "pattern": "^[!-~]+$"},
 }
-IDEMPOTENT: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY]}
+_WAIT_FOR_TURN = {
+    **_PREFER,
+    "description": "`wait=N` delays the response while another request with the same `Idempotency-Key` runs, for up to "
+    "N seconds (maximum 60).",
+}
+IDEMPOTENT: dict[str, Any] = {"parameters": [_IDEMPOTENCY_KEY, _WAIT_FOR_TURN]}
 WAIT: dict[str, Any] = {"parameters": [_PREFER]}
 
 CREATE_BODIES: dict[str, Any] = {

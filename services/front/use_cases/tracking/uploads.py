@@ -102,7 +102,7 @@ class TrackUploads:
 
     async def _fail_rest(self, batch: Batch) -> None:
         after = ""
-        while jobs := await self._batches.batch_jobs(batch.id, after, PAGE_SIZE, deleted=True):
+        while jobs := (await self._batches.batch_jobs(batch.id, after, PAGE_SIZE, deleted=True)).jobs:
             after = jobs[-1].id
             await asyncio.gather(*(self._fail(job) for job in jobs))
 
