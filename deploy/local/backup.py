@@ -146,6 +146,7 @@ def _started(data: Path) -> Iterator[_Client]:
                 yield client
         finally:
             process.terminate()
+            process.wait()  # also when interrupted, for which `Popen` has no patience
 
 
 def _connect(port: int) -> _Client:

@@ -10,6 +10,9 @@ Design
     a staging file, which `sweep_staging` removes, or the whole blob. A failed fsync is never tried again: the kernel
     may have dropped the pages that it couldn't write, and then a second fsync would say that all is well.
 
+    Delete: unlink, then fsync of the shard's folder, with `deletes.lock` shared. A backup has that lock alone
+    (`locks.py`, docs/decisions/0029-backup-by-snapshot-reads.md), and who would delete meanwhile gets `Unavailable`.
+
 Permissions
     Files are 0600 and folders 0700; the process needs nothing outside the data folder. Ids become file names, so
     they must have been checked (`domain/ids.py`).
