@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from bson import encode
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from common.mongo.client import Document
 from deploy.local.backup import BackupError, backup, restore
-from deploy.local.checks import LOCK
+from deploy.local.checks import LOCK, only_one
 from deploy.local.settings import LocalSettings
 from tests.support.journey import CONTENT, assert_completes, ended, hand_in, logged, stopped
 from tests.support.local import environment, running
@@ -93,10 +94,14 @@ async def test_what_is_restored_goes_on_where_the_backup_was_made(tmp_path: Path
 
 
 @pytest.mark.long
-async def test_a_database_too_large_to_be_read_in_time_is_said(tmp_path: Path) -> None:
+async def test_a_moment_that_mongod_does_not_know_any_more_or_yet_is_said(tmp_path: Path) -> None:
     settings = LocalSettings(gristmill_data=tmp_path / "data")
 
-    def say(line: str) -> None:
+    def make_a_collection(line: str) -> None:
+        with MongoClient[Document]("127.0.0.1", port) as client:
+            client.front.create_collection("later")
+
+    def let_it_forget(line: str) -> None:
         """Write until mongod has forgotten how all was when this line was said."""
         with MongoClient[Document]("127.0.0.1", port) as client, client.start_session(snapshot=True) as session:
             client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=0)
@@ -106,8 +111,10 @@ async def test_a_database_too_large_to_be_read_in_time_is_said(tmp_path: Path) -
 
     async with running(environment(settings.data)):
         port = int((settings.data / LOCK).read_text())
+        with pytest.raises(BackupError, match="are just being made"):
+            await asyncio.to_thread(backup, settings, tmp_path / "to", make_a_collection)
         with pytest.raises(BackupError, match="so large that"):
-            await asyncio.to_thread(backup, settings, tmp_path / "to", say)
+            await asyncio.to_thread(backup, settings, tmp_path / "to", let_it_forget)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         restore(settings, tmp_path / "other", print)
     with pytest.raises(BackupError, match="other is not empty: set TO "):
         backup(settings, tmp_path / "other", print)
+
+
+def test_a_gristmill_that_is_just_starting_is_not_backed_up(tmp_path: Path) -> None:
+    settings = LocalSettings(gristmill_data=tmp_path / "data")
+    (settings.data / "mongodb").mkdir(parents=True)
+    (settings.data / LOCK).write_text("27117")  # of an older start
+    with only_one(settings.data), pytest.raises(BackupError, match="is just starting: try again"):
+        backup(settings, tmp_path / "to", print)
+
+
+def test_a_damaged_backup_is_said_and_not_restored(tmp_path: Path) -> None:
+    for folder in ("database/front", "blobs", "keys"):
+        (tmp_path / "copy" / folder).mkdir(parents=True)
+    (tmp_path / "copy" / "database" / "front" / "jobs.bson").write_bytes(encode({"_id": "one"})[:-3])
+    with pytest.raises(BackupError, match="copy can't be restored "):
+        restore(LocalSettings(gristmill_data=tmp_path / "data"), tmp_path / "copy", print)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
