@@ -4,16 +4,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from common.contracts.job import RunState, RunStatus
+from common.clients.job import JobClient
+from common.contracts.job import MAX_OUTPUTS, OutputInfo, RunState, RunStatus, StatusQuery, StatusResponse
+from common.errors import Unavailable
 from services.job.use_cases.reports import Reporter
 
 
 class Front:
-    def __init__(self) -> None:
+    def __init__(self, refuses: str = "") -> None:
         self.heard: list[list[str]] = []
+        self._refuses = refuses
 
     async def report(self, runs: Sequence[RunStatus]) -> list[str]:
         self.heard.append([run.id for run in runs])
+        if self._refuses in self.heard[-1]:
+            raise Unavailable
         return self.heard[-1]
 
 
@@ -39,3 +44,38 @@ async def test_runs_that_end_a_turn_of_the_loop_apart_are_reported_together() ->
     await reporting
     assert front.heard == [["a", "b"]]
     assert settled == ["a", "b"]
+
+
+class LargeStore(Store):
+    """Each run of which has as many outputs as a run may have."""
+
+    async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
+        output = OutputInfo(name="a", mimetype="text/plain", size=1, sha256="ab" * 32)
+        runs = await super().statuses(ids)
+        return [run.model_copy(update={"outputs": [output] * MAX_OUTPUTS}) for run in runs]
+
+
+async def test_a_report_has_so_many_outputs_and_one_that_fails_keeps_no_other_from_front() -> None:
+    front, settled = Front(refuses="c"), list[str]()
+    store: Any = LargeStore()
+    reporter = Reporter(store, front, lambda run: settled.append(run.id))
+    for run_id in "abcde":
+        reporter.ended(run_id)
+    await reporter.report_ended()
+    assert front.heard == [["a", "b"], ["c", "d"], ["e"]]
+    assert settled == ["a", "b", "e"]
+
+
+async def test_front_asks_again_about_runs_that_did_not_fit_into_one_message() -> None:
+    store: Any = LargeStore()
+    asked: list[list[str]] = []
+
+    class Http:
+        async def post(self, _path: str, query: StatusQuery, _model: type[StatusResponse]) -> StatusResponse:
+            asked.append(query.ids)
+            return StatusResponse.of(await store.statuses(query.ids))
+
+    http: Any = Http()
+    found = await JobClient(http).statuses(list("abcde"))
+    assert asked == [list("abcde"), list("cde"), ["e"]]
+    assert sorted(found) == list("abcde")

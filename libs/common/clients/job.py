@@ -37,10 +37,12 @@ class JobClient:
     async def statuses(self, ids: Sequence[str]) -> dict[str, RunStatus]:
         """The runs that job knows, by id."""
         found: dict[str, RunStatus] = {}
-        for start in range(0, len(ids), MAX_IDS):
-            query = StatusQuery(ids=list(ids[start : start + MAX_IDS]))
+        left = list(ids)
+        while left:
+            query, left = StatusQuery(ids=left[:MAX_IDS]), left[MAX_IDS:]
             response = await self._http.post("/api/v1/job/status", query, StatusResponse)
             found.update({item.id: item for item in response.items})
+            left += response.left
         return found
 
     async def cancel(self, run_id: str) -> RunStatus:

@@ -1,5 +1,6 @@
 """The bodies of job's API. A run is job's side of a job, and has the same id."""
 
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ MAX_IDS = 1_000
 MAX_DEADLINE_SECONDS = 366 * 86_400
 MAX_OUTPUTS = 5_000
 """Of one run."""
+MESSAGE_OUTPUTS = 2 * MAX_OUTPUTS
+"""Of all runs in one message, which is below 10 MB then."""
 MAX_MEDIA_TYPE = 255
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Detail = Annotated[str, Field(max_length=2_000)]
@@ -119,6 +122,20 @@ class RunStatus(Wire):
     """What it wanted, which is for job alone."""
 
 
+def messages(runs: Sequence[RunStatus]) -> Iterator[list[RunStatus]]:
+    """The runs, in order, in lists of up to `MESSAGE_OUTPUTS` outputs: what one run has fits into a message."""
+    some: list[RunStatus] = []
+    outputs = 0
+    for run in runs:
+        if some and outputs + len(run.outputs) > MESSAGE_OUTPUTS:
+            yield some
+            some, outputs = [], 0
+        some.append(run)
+        outputs += len(run.outputs)
+    if some:
+        yield some
+
+
 class RunAccepted(Wire):
     """`POST /job`'s answer."""
 
@@ -133,9 +150,17 @@ class StatusQuery(Wire):
 
 
 class StatusResponse(Wire):
-    """The runs that job knows among those asked about, in no order."""
+    """The runs that job knows among those asked about, in no order; `left` is to be asked about again, because what
+    there is has too many outputs for one message.
+    """
 
     items: list[RunStatus]
+    left: list[str] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, runs: Sequence[RunStatus]) -> "StatusResponse":
+        items = next(messages(runs), [])
+        return cls(items=items, left=[run.id for run in runs[len(items) :]])
 
 
 class ClaimRequest(Wire):

@@ -15,7 +15,6 @@ from common.contracts.job import (
     Release,
     RunSubmit,
     StatusQuery,
-    StatusResponse,
 )
 from common.web.access import callers
 from common.web.fast import CallContext, FastRoute, call
@@ -38,7 +37,7 @@ def calls(queue: Queue, offering: Offering) -> list[FastRoute]:
         return (201 if created else 200), accepted
 
     async def statuses(context: CallContext[StatusQuery]) -> Reply:
-        return 200, StatusResponse(items=await queue.statuses(context.body.ids, await offering.live()))
+        return 200, await queue.statuses(context.body.ids, await offering.live())
 
     async def claim(context: CallContext[ClaimRequest]) -> Reply:
         runs = await while_present(context.request, queue.claim(context.body))

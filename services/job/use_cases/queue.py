@@ -14,6 +14,7 @@ from common.contracts.job import (
     RunAccepted,
     RunStatus,
     RunSubmit,
+    StatusResponse,
 )
 from common.crash import crash_at
 from common.errors import Invalid, NotFound, StaleFence
@@ -158,9 +159,9 @@ class Queue:
             return status
         raise NotFound
 
-    async def statuses(self, ids: Sequence[str], live: Collection[str]) -> list[RunStatus]:
+    async def statuses(self, ids: Sequence[str], live: Collection[str]) -> StatusResponse:
         """`live` is all that a run may want and be taken now."""
-        return await self._store.statuses(ids, live)
+        return StatusResponse.of(await self._store.statuses(ids, live))
 
     async def sweep(self) -> int:
         """Ends runs that are past their deadline, and takes back those whose lease has lapsed."""

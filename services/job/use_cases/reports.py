@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from common.coalescer import let_others_join
-from common.contracts.job import RunStatus
+from common.contracts.job import RunStatus, messages
 from common.errors import Problem
 from common.logging import get_logger
 from services.job.ports import FrontReports, RunStore
@@ -50,6 +50,10 @@ class Reporter:
                 return
 
     async def _report(self, runs: list[RunStatus]) -> bool:
+        """Whether front took them all. What it doesn't take keeps nothing else from it."""
+        return all([await self._send(some) for some in messages(runs)])
+
+    async def _send(self, runs: list[RunStatus]) -> bool:
         try:
             settled = await self._front.report(runs)
         except Problem as problem:
