@@ -8,6 +8,7 @@ from common.contracts.blob import BlobLabels
 from common.contracts.job import InputRef, RunError, RunState, RunStatus, RunSubmit
 from common.errors import AlreadyExists, Invalid, Malformed, Problem, TooLarge, TooManyRequests
 from common.ids import input_blob_id
+from gristmill.texts import is_output_name
 from services.front.domain.job import Job, JobError, Output, Status, Transition
 from services.front.ports import Blobs, InlineStore, JobStore, Runs
 from services.front.use_cases.queue_backoff import QueueBackoff
@@ -109,7 +110,11 @@ class Advance:
             return
         if job.status is Status.STORED:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
-        if run.status is RunState.SUCCESS:
+        if run.status is RunState.SUCCESS and not all(is_output_name(output.name) for output in run.outputs):
+            # job keeps the same rule: this is for whoever could report in its place.
+            broken = JobError("internal", "The processor failed.")
+            await self.finish(job, Transition.failed(run.attempt, broken, run.started_at))
+        elif run.status is RunState.SUCCESS:
             outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
             await self.finish(job, Transition.completed(run.fence, run.attempt, outputs, run.started_at))
         elif run.status is RunState.FAILED:
