@@ -48,8 +48,12 @@ class Settings(ProcessSettings):
         600, gt=0, description="How long one run's work may take, and each of its transfers from and to blob."
     )
     output_bytes: int = Field(2 * 2**30, ge=2**20, description="Size of the largest file that a run may write.")
+    # The largest input that front takes, what it may decode to, and two outputs of the largest size.
     work_bytes: int = Field(
-        4 * 2**30, ge=2**20, description="Size of all files together that a run may keep at once, its input aside."
+        14 * 2**30,
+        ge=2**20,
+        description="Size of all files together that a run may keep at once: its input, also as decoded, and what it "
+        "writes.",
     )
     open_files: int = Field(256, ge=32, description="Files that one run's process may have open.")
     max_decoded_bytes: int = Field(

@@ -13,11 +13,13 @@ import pytest
 
 import gristmill
 from gristmill import InputFile, Output
+from gristmill.wire.processors import Encoding
 from services.processor.child.confinement import Confinement, Protection, python_paths
 from services.processor.child.main import Limits
 from services.processor.sandbox import process as sandbox_module
 from services.processor.sandbox.folders import remove
 from services.processor.sandbox.process import RunFailed, Sandbox
+from tests.fakes.encodings import ENCODE
 from tests.fakes.processors import Scripted, ScriptedNetwork, ScriptedPrograms
 from tests.support.sandboxed import outputs_of
 
@@ -145,6 +147,22 @@ async def test_what_a_processor_says_that_it_reads_it_reads(run: Callable[..., A
     made = json.loads(output.path.read_text())
     assert made["read a secret"] == "done: a model"
     assert made["overwrite a file"] in REFUSED
+
+
+SMALL = replace(LIMITS, work_bytes=2 * MIB)
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+async def test_an_input_and_what_it_decodes_to_count_with_what_a_run_keeps(
+    tmp_path: Path, encoding: Encoding | None
+) -> None:
+    content = bytes(3 * MIB)
+    path = tmp_path / "input"
+    path.write_bytes(content if encoding is None else ENCODE[encoding](content))
+    file = InputFile(path, "a.bin", "application/octet-stream", path.stat().st_size)
+    with pytest.raises(RunFailed) as failed:
+        await outputs_of(Sandbox.started(SMALL, [Scripted()]), Scripted(), file, {"act": "look"}, tmp_path, encoding)
+    assert failed.value.type == "resource-limit"
 
 
 @pytest.mark.parametrize("act", ["scatter", "hide", "bury", "hog", "fill"])

@@ -40,8 +40,6 @@ _MAX_RESULT_BYTES = 16 * 2**20
 _MAX_PROGRESS_BYTES = 16
 _MAX_PRINTED_BYTES = 4_000
 _MAX_DETAIL = 500
-# The input has been measured, and what it is decoded to has a limit of its own.
-_NOT_COUNTED = frozenset({child.INPUT_FILE, child.DECODED_FILE})
 _PRELOAD = "services.processor.child.preload"  # named, not imported: see there
 _KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH")
 # Where RLIMIT_AS leaves no room, glib and other C libraries abort instead of raising.
@@ -201,7 +199,7 @@ async def _within(process: ForkServerProcess, folder: Path, limits: Limits) -> N
             running = False
         except TimeoutError:
             pass
-        if too_much := await asyncio.to_thread(excess, folder, process.pid, allowance, not_counted=_NOT_COUNTED):
+        if too_much := await asyncio.to_thread(excess, folder, process.pid, allowance):
             log.warning("child.excess", used=too_much)
             raise RunFailed("resource-limit")
 

@@ -26,12 +26,11 @@ class Allowance:
     memory_bytes: int
 
 
-def excess(folder: Path, pid: int, allowance: Allowance, *, not_counted: frozenset[str]) -> str | None:
-    """What a run uses too much of, in words for the log. `not_counted` are names in its folder; `pid` is its first
-    process."""
+def excess(folder: Path, pid: int, allowance: Allowance) -> str | None:
+    """What a run uses too much of, in words for the log. `pid` is its first process."""
     try:
         family = _family(pid)
-        disk = _in_folder(folder, not_counted) + sum(map(_deleted, family))
+        disk = _in_folder(folder) + sum(map(_deleted, family))
     except _TooManyError as error:
         return f"more {error} than it may have"
     except OSError as error:  # a path that is too long, a folder that it has locked
@@ -47,7 +46,7 @@ class _TooManyError(Exception):
     pass
 
 
-def _in_folder(folder: Path, not_counted: frozenset[str]) -> int:
+def _in_folder(folder: Path) -> int:
     """Bytes on disk, so that what is sparse counts for what it is."""
     used = seen = 0
     waiting = [str(folder)]
@@ -59,7 +58,7 @@ def _in_folder(folder: Path, not_counted: frozenset[str]) -> int:
             with contextlib.suppress(FileNotFoundError):  # it works while we look
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif not (entry.name in not_counted and entry.path == str(folder / entry.name)):
+                else:
                     used += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
     return used
 
