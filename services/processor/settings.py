@@ -64,7 +64,7 @@ class Settings(ProcessSettings):
     )
     sandbox: Literal["available", "strict"] = Field(
         "available",
-        description="`strict`: don't start on a machine whose kernel can't confine runs in every way that is known.",
+        description="`strict`: don't start on a machine whose kernel has no Landlock or no seccomp.",
     )
     readable: list[Path] = Field(
         default_factory=list,

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -13,6 +14,10 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from services.processor.child.kernel import seccomp
+
+_CLONE_PARENT = 0x8000
 
 
 def make(target: str) -> dict[str, str]:
@@ -45,6 +50,23 @@ def _open_files(_folder: Path, _pid: int) -> object:
     return sorted(found)
 
 
+def _libc(call: str, *arguments: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    found: int = getattr(libc, call)(*map(ctypes.c_long, arguments))
+    if found < 0:
+        raise OSError(ctypes.get_errno(), call)
+    return found
+
+
+def _beside(_folder: Path, _pid: int) -> object:
+    """A child of its parent's."""
+    clone = {name: number for number, name in seccomp.known().items()}["clone"]
+    child = _libc("syscall", clone, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
+    if child == 0:
+        os._exit(0)
+    return child
+
+
 def _thread(_folder: Path, _pid: int) -> list[int]:
     done: list[int] = []
     thread = threading.Thread(target=lambda: done.append(1))
@@ -54,12 +76,8 @@ def _thread(_folder: Path, _pid: int) -> list[int]:
 
 
 def _shared_memory(_folder: Path, _pid: int) -> object:
-    libc = ctypes.CDLL(None, use_errno=True)
-    found = libc.shmget(0, mmap.PAGESIZE, 0o1600)
-    if found < 0:
-        raise OSError(ctypes.get_errno(), "shmget")
-    libc.shmctl(found, 0, None)
-    return found
+    found = _libc("shmget", 0, mmap.PAGESIZE, 0o1600)
+    return _libc("shmctl", found, 0, 0)
 
 
 def _temporary(_folder: Path, _pid: int) -> object:
@@ -83,6 +101,9 @@ ATTEMPTS: dict[str, Callable[[Path, int], object]] = {
     "change the mode of a secret": lambda folder, _: (folder / "secret").chmod(0o666),
     "change the owner of a secret": lambda folder, _: os.chown(folder / "secret", os.getuid(), os.getgid()),
     "label a secret": lambda folder, _: os.setxattr(folder / "secret", "user.mine", b"x"),
+    "read a label of a secret": lambda folder, _: os.getxattr(folder / "secret", "user.mine"),
+    "change the times of a secret": lambda folder, _: os.utime(folder / "secret", (0, 0)),
+    "watch a folder": lambda _, __: _libc("inotify_init"),
     "limit the processor": lambda _, pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, 8)),
     "slow the processor down": lambda _, pid: os.setpriority(os.PRIO_PROCESS, pid, 19),
     "bind the processor to a core": lambda _, pid: os.sched_setaffinity(pid, {0}),
@@ -91,14 +112,18 @@ ATTEMPTS: dict[str, Callable[[Path, int], object]] = {
     "read the processor's memory": lambda _, pid: Path(f"/proc/{pid}/mem").open("rb").close(),
     "see the processor's files": lambda _, pid: Path(f"/proc/{pid}/fd/0").readlink(),
     "stop the processor": lambda _, pid: os.kill(pid, signal.SIGSTOP),
+    "have the processor signalled": lambda _, pid: fcntl.fcntl(0, fcntl.F_SETOWN, pid),
+    "see that the processor is there": lambda _, pid: Path(f"/proc/{pid}").stat(),
     "signal everybody": lambda _, __: os.kill(-1, 0),
     "leave its session": lambda _, __: os.setsid(),
     "fork": _fork,
+    "start a process beside itself": _beside,
     "start a program": lambda _, __: subprocess.run(["/bin/true"], check=True).returncode,
     "open a connection": lambda _, __: socket.socket().close(),
     "look up a name": lambda _, __: len(socket.getaddrinfo("localhost", 80)) > 0,
     "open a Unix socket": lambda _, __: socket.socket(socket.AF_UNIX).close(),
     "make a pair of sockets": lambda _, __: len(socket.socketpair()),
+    "make sockets that reach others": lambda _, __: len(socket.socketpair(type=socket.SOCK_DGRAM)),
     "keep memory beyond its end": _shared_memory,
     "keep memory out of sight": lambda _, __: os.memfd_create("hidden"),
     "raise a limit": _raise_limit,

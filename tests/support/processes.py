@@ -1,8 +1,10 @@
 """Looking at processes from outside."""
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 
 def children_of(pid: int) -> dict[int, str]:
@@ -18,6 +20,22 @@ def descendants_of(pid: int) -> set[int]:
     """All that a process has started, and what those have started."""
     found = set(children_of(pid))
     return found.union(*(descendants_of(child) for child in found))
+
+
+def seen_from_here(pid: str, folder: Path) -> str:
+    """The id here of the process that is `pid` in its own pid namespace, if it has one, and is in `folder`."""
+    (found,) = (
+        status.parent.name
+        for status in Path("/proc").glob("[0-9]*/status")
+        if _last_pid(status) == pid and (status.parent / "cwd").readlink() == folder
+    )
+    return found
+
+
+def _last_pid(status: Path) -> str | None:
+    with contextlib.suppress(OSError):  # it ends while we look
+        return next(line.split()[-1] for line in status.read_text().splitlines() if line.startswith("NSpid:"))
+    return None
 
 
 def alive(pids: set[int]) -> set[int]:

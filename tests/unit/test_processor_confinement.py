@@ -1,11 +1,14 @@
 """What a hostile processor tries in the sandbox, and what comes of it. Linux, with Landlock and libseccomp."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,10 @@ import pytest
 import gristmill
 from gristmill import InputFile, Output
 from gristmill.wire.processors import Encoding
-from services.processor.child.confinement import Confinement, Protection, python_paths
+from services.processor.child.confinement import REQUIRED, Confinement, Protection, python_paths
 from services.processor.child.main import Limits
 from services.processor.sandbox import process as sandbox_module
-from services.processor.sandbox.folders import remove
+from services.processor.sandbox.folders import WorkFolder, remove
 from services.processor.sandbox.process import RunFailed, Sandbox
 from tests.fakes.encodings import ENCODE
 from tests.fakes.processors import Scripted, ScriptedNetwork, ScriptedPrograms
@@ -46,6 +49,8 @@ PRIVATE = (
     "change the mode of a secret",
     "change the owner of a secret",
     "label a secret",
+    "change the times of a secret",
+    "watch a folder",
     "limit the processor",
     "slow the processor down",
     "bind the processor to a core",
@@ -54,6 +59,9 @@ PRIVATE = (
     "read the processor's memory",
     "see the processor's files",
     "stop the processor",
+    "have the processor signalled",
+    "start a process beside itself",
+    "make sockets that reach others",
     "signal everybody",
     "leave its session",
     "open a Unix socket",
@@ -69,6 +77,9 @@ HARMLESS = {
     "list what is open": "done: ['0 null', '1 printed', '2 printed']",
 }
 REFUSED = ("EACCES", "EPERM", "EXDEV")
+NO_LABELS = errno.errorcode[errno.ENOTSUP]
+OUT_OF_SIGHT = ("ENOENT", "ESRCH")
+"""What a process in a pid namespace of its own is told of others."""
 
 
 @pytest.fixture
@@ -115,18 +126,27 @@ async def test_a_processor_gets_at_nothing_but_its_folder(attempts: Callable[...
     denied = (*PRIVATE, "fork", "start a program", "open a connection")
     assert refused(made, *denied) == list(denied), made
     assert {name: made[name] for name in HARMLESS} == HARMLESS
+    assert made["read a label of a secret"] == NO_LABELS
     assert "not allowed to raise" in made["raise a limit"]
     assert "PROCESSOR" not in made["read its environment"]
 
 
-async def test_a_processor_that_starts_programs_gets_no_further(attempts: Callable[..., Any]) -> None:
-    made = await attempts(ScriptedPrograms())
+@pytest.mark.parametrize("namespaces", [True, False], ids=["in its namespaces", "without namespaces"])
+async def test_a_processor_that_starts_programs_gets_no_further(
+    ready: Sandbox, attempts: Callable[..., Any], namespaces: bool
+) -> None:
+    protections = ready.confinement.protections - (set() if namespaces else {Protection.NAMESPACES})
+    confined = replace(ready, confinement=replace(ready.confinement, protections=protections))
+    made = await attempts(ScriptedPrograms(), confined)
     # To everybody is to nobody: the kernel leaves out those it may not reach, and doesn't say so.
     denied = [name for name in (*PRIVATE, "open a connection") if name != "signal everybody"]
-    assert refused(made, *denied) == denied, made
+    kept_out = (*REFUSED, *OUT_OF_SIGHT) if namespaces else REFUSED
+    assert [name for name in denied if made[name] in kept_out] == denied, made
     assert {name: made[name] for name in HARMLESS} == HARMLESS
+    assert made["read a label of a secret"] == NO_LABELS
     assert made["start a program"] == "done: 0"
     assert made["fork"].startswith("done: ")
+    assert (made["see that the processor is there"] in OUT_OF_SIGHT) == namespaces
 
 
 async def test_a_processor_with_network_has_no_more_than_that(attempts: Callable[..., Any]) -> None:
@@ -224,24 +244,47 @@ async def test_of_a_processors_limits_and_the_operators_the_lesser_hold(
     assert sum(path.stat().st_size for path in (tmp_path / "run" / "work").iterdir()) <= MIB
 
 
+class Watched(WorkFolder):
+    """Remembers which threads have looked into it."""
+
+    def __init__(self, run_folder: Path) -> None:
+        super().__init__(run_folder)
+        self.threads: list[threading.Thread] = []
+
+    def open(self, name: str) -> BufferedReader:
+        self.threads.append(threading.current_thread())
+        return super().open(name)
+
+
+async def test_outputs_are_looked_at_while_the_processor_goes_on(ready: Sandbox, tmp_path: Path) -> None:
+    file = InputFile(tmp_path / "input", "a.txt", "text/plain", 5)
+    file.path.write_bytes(b"hello")
+    with (work := Watched(tmp_path)):
+        outputs = await ready.run(Scripted(), file, {}, work)
+    assert len(work.threads) == len(outputs) == 2
+    assert threading.current_thread() not in work.threads
+
+
 LESSER_MACHINE = """
 import asyncio, errno, sys
 from pathlib import Path
 from gristmill import InputFile, Output
 from services.processor.child.kernel import seccomp, syscalls
-from services.processor.child.kernel.seccomp import Compare, Refusal
+from services.processor.child.kernel.seccomp import Allowed, Check
 from services.processor.sandbox.process import Sandbox, Unconfined
 from tests.fakes.processors import Scripted
 from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_confinement import LIMITS
 
 syscalls.give_up_privileges()
-PR_SET_SECCOMP = 22
-missing = {
-    "landlock": [Refusal("landlock_create_ruleset", errno.ENOSYS)],
-    "seccomp": [Refusal("prctl", compare=Compare.EQ, value=PR_SET_SECCOMP), Refusal("seccomp")],
-}
-seccomp.restrict(missing[sys.argv[1]])
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+missing = sys.argv[1]
+calls = {"landlock": {"landlock_create_ruleset"}, "seccomp": {"seccomp", "prctl"}, "namespaces": {"unshare"}}[missing]
+left = [Allowed(name) for name in set(seccomp.known().values()) - calls]
+if missing == "seccomp":
+    options = (PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS)
+    left += [Allowed("prctl", (Check(0, option),)) for option in options]
+seccomp.load(seccomp.program(left, {"landlock_create_ruleset": errno.ENOSYS} if missing == "landlock" else {}))
 folder = Path(sys.argv[2])
 file = InputFile(folder / "input", "a.txt", "text/plain", 5)
 file.path.write_text("hello")
@@ -261,9 +304,11 @@ def test_a_kernel_that_lacks_something_is_told_of_once_and_refused_if_asked(
         [sys.executable, "-c", LESSER_MACHINE, protection, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert "0.txt" in ended.stdout
-    assert f"strict: This machine has no {protection}: runs can " in ended.stdout
-    (told,) = (line for line in ended.stdout.splitlines() if "sandbox.ready" in line)
-    assert f"missing=[<Protection.{protection.name}" in told
+    refused = f"strict: This machine has no {protection}: runs can " in ended.stdout
+    assert refused == (protection in REQUIRED)
+    told = [line for line in ended.stdout.splitlines() if "sandbox.ready" in line]
+    assert len(told) == (1 if refused else 2)
+    assert all(f"missing=[<Protection.{protection.name}" in line for line in told)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ to have those that worked.
 """
 
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -16,12 +15,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from services.processor.child.kernel import landlock, seccomp, syscalls
-from services.processor.child.kernel.seccomp import Compare, Refusal
+from services.processor.child import calls
+from services.processor.child.kernel import landlock, namespaces, seccomp, syscalls
 
 PRINTED_FILE = "printed"
 
 _MOST_LIKELY_TO_BE_KILLED = "1000"
+# Processes and threads of a run with programs. It is watched that processes are far less, but not at every moment. The
+# kernel counts for each user namespace from Linux 5.14 on, and not at all for root.
+_MOST_TASKS = 1024
 # Of the system: libraries, fonts, time zones, names, trusted certificates. Nothing that may hold a secret.
 _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/var/cache/fontconfig"),
@@ -33,55 +35,22 @@ _SYSTEM = (
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 
-_AF_INET, _AF_INET6, _AF_NETLINK = 2, 10, 16  # the last one is how names are looked up
-_CLONE_THREAD, _CLONE_NEWUSER = 0x10000, 0x10000000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
-_INT = 0xFFFFFFFF  # the kernel reads the lower half of an argument that is an int
-
-# What no processor needs, and what leads out of the limits: into other processes, into the kernel, or to memory and
-# sessions that would outlive the run.
-_NEVER = (
-    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp"),
-    *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "keyctl", "add_key", "request_key"),
-    *("mount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree", "fsopen", "fsmount", "mount_setattr"),
-    *("unshare", "setns", "open_by_handle_at", "personality", "acct", "quotactl", "swapon", "swapoff", "reboot"),
-    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "settimeofday", "clock_settime"),
-    *("memfd_create", "memfd_secret", "shmget", "semget", "msgget", "mq_open", "setsid", "setpgid"),
-)
-# What changes a file by its path or by a descriptor that may only read: Landlock doesn't see it.
-_CHANGING_FILES = (
-    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "file_setattr"),
-    *(
-        "setxattr",
-        "lsetxattr",
-        "fsetxattr",
-        "setxattrat",
-        "removexattr",
-        "lremovexattr",
-        "fremovexattr",
-        "removexattrat",
-    ),
-)
-_CHANGING_TIMES = ("utime", "utimes", "futimesat", "utimensat")
-# What changes another process of the same user, and which argument names it; 0 is the caller.
-_CHANGING_PROCESSES = (
-    *(("prlimit64", 0), ("sched_setaffinity", 0), ("sched_setparam", 0), ("sched_setscheduler", 0)),
-    *(("sched_setattr", 0), ("setpriority", 1), ("ioprio_set", 1), ("migrate_pages", 0), ("move_pages", 0)),
-)
-_SIGNALLING = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
-
 
 class Protection(StrEnum):
     """A means of the kernel's that a machine may lack."""
 
     LANDLOCK = "landlock"
     SECCOMP = "seccomp"
+    NAMESPACES = "namespaces"
 
 
 MEANING = {
     Protection.LANDLOCK: "runs can read and write every file that the processor's user can",
     Protection.SECCOMP: "runs can open connections and start processes",
+    Protection.NAMESPACES: "runs with programs can see other processes, and start more than 64 before they are ended",
 }
+REQUIRED = (Protection.LANDLOCK, Protection.SECCOMP)
+"""Of whoever asks for a strict sandbox. Containers rarely grant namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +72,11 @@ class Confinement:
     network: bool = False
     programs: bool = False
 
+    @property
+    def namespaces(self) -> bool:
+        """Whether the run has its own. One that can start nothing, and name no process but itself, needs none."""
+        return self.programs and Protection.NAMESPACES in self.protections
+
 
 def confine(folder: Path, work: Path, written: Iterable[str], resources: Resources, confinement: Confinement) -> None:
     """Confine this process to a run's `folder`, where it may write the files `written`, and in `work`, its current
@@ -121,22 +95,27 @@ def confine(folder: Path, work: Path, written: Iterable[str], resources: Resourc
     with contextlib.suppress(OSError):  # none in some containers
         Path("/proc/self/oom_score_adj").write_text(_MOST_LIKELY_TO_BE_KILLED)
     syscalls.die_with_parent(signal.SIGKILL)
+    if confinement.namespaces:
+        namespaces.enter()
+        set_limit(resource.RLIMIT_NPROC, _MOST_TASKS, _MOST_TASKS)
     syscalls.adopt_orphans()
     syscalls.give_up_privileges()
     if Protection.LANDLOCK in confinement.protections:
         landlock.restrict(_allowed(folder, work, files, confinement))
     if Protection.SECCOMP in confinement.protections:
-        seccomp.restrict(_refusals(confinement))
+        seccomp.load(calls.program(network=confinement.network, programs=confinement.programs))
 
 
 def try_out(protection: Protection) -> None:
     """Ends this process: with 0 if the machine has this protection."""
     try:
+        if protection is Protection.NAMESPACES:
+            namespaces.enter()
         syscalls.give_up_privileges()
         if protection is Protection.LANDLOCK:
             landlock.restrict([("/", landlock.READ)])
-        else:
-            seccomp.restrict(_refusals(Confinement(frozenset(), ())))
+        elif protection is Protection.SECCOMP:
+            seccomp.load(calls.program(network=False, programs=False))
     except (OSError, AttributeError):
         os._exit(1)
     os._exit(0)
@@ -213,24 +192,3 @@ def _allowed(
     for file in files:
         yield file, landlock.READ_FILE | landlock.WRITE_FILE | landlock.TRUNCATE
     yield work, landlock.READ_AND_WRITE
-
-
-def _refusals(confinement: Confinement) -> Iterable[Refusal]:
-    yield from (Refusal(call) for call in (*_NEVER, *_CHANGING_FILES))
-    for call, argument in _CHANGING_PROCESSES:
-        yield Refusal(call, argument=argument, compare=Compare.NE, value=0)
-    # The flags of this one are out of a filter's sight; without it, libc calls `clone`.
-    yield Refusal("clone3", errno.ENOSYS)
-    yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_NEWUSER, masked=_CLONE_NEWUSER)
-    yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_DUMPABLE)
-    if not confinement.programs:
-        yield Refusal("prctl", compare=Compare.MASKED_EQ, value=_INT, masked=_PR_SET_PDEATHSIG)
-        yield from (Refusal(call) for call in ("fork", "vfork", "pidfd_send_signal", *_CHANGING_TIMES))
-        yield Refusal("clone", compare=Compare.MASKED_EQ, value=_CLONE_THREAD, masked=0)
-        yield from (Refusal(call, compare=Compare.NE, value=os.getpid()) for call in _SIGNALLING)
-    if not confinement.network:
-        yield Refusal("socket", errno.EACCES)
-    else:
-        yield Refusal("socket", errno.EACCES, compare=Compare.GT, value=_AF_NETLINK)
-        for family in set(range(_AF_NETLINK)) - {_AF_INET, _AF_INET6}:
-            yield Refusal("socket", errno.EACCES, compare=Compare.EQ, value=family)

@@ -26,7 +26,16 @@ from gristmill import InputFile, Processor
 from gristmill.texts import is_output_name
 from gristmill.wire.processors import Encoding
 from services.processor.child import main as child
-from services.processor.child.confinement import MEANING, PRINTED_FILE, Confinement, Protection, python_paths, try_out
+from services.processor.child.confinement import (
+    MEANING,
+    PRINTED_FILE,
+    REQUIRED,
+    Confinement,
+    Protection,
+    python_paths,
+    try_out,
+)
+from services.processor.child.kernel.namespaces import WAITING_PROCESSES
 from services.processor.child.main import Limits, Result
 from services.processor.sandbox import oom
 from services.processor.sandbox.folders import WorkFolder, read_start
@@ -108,16 +117,18 @@ class Sandbox:
         strict: bool = False,
     ) -> "Sandbox":
         """Starts the fork server with the processors' modules imported, best before any thread runs, and finds out how
-        runs can be confined here. Raises `Unconfined` when `strict` and a protection is missing."""
+        runs can be confined here. Raises `Unconfined` when `strict` and a protection of `REQUIRED` is missing."""
         forkserver.set_forkserver_preload(
             [_PRELOAD, child.__name__, *sorted({type(processor).__module__ for processor in processors})]
         )
         protections = _available()
         missing = [protection for protection in Protection if protection not in protections]
+        lacking = [protection for protection in REQUIRED if protection in missing]
+        if lacking and strict:
+            meaning = "; ".join(MEANING[protection] for protection in lacking)
+            raise Unconfined(f"This machine has no {' and no '.join(lacking)}: {meaning}")
+        report = log.warning if lacking else log.info
         meaning = "; ".join(MEANING[protection] for protection in missing)
-        if missing and strict:
-            raise Unconfined(f"This machine has no {' and no '.join(missing)}: {meaning}")
-        report = log.warning if missing else log.info
         report("sandbox.ready", protections=sorted(protections), missing=missing, meaning=meaning)
         return cls(limits, Confinement(protections, (*python_paths(), *map(str, readable))))
 
@@ -140,7 +151,7 @@ class Sandbox:
         process = _process(child.main, processor, file, encoding, params, folder, limits, confinement, parent)
         try:
             async with asyncio.timeout(limits.wall_seconds):
-                await _within(process, folder, limits)
+                await _within(process, folder, limits, WAITING_PROCESSES if confinement.namespaces else 0)
         except TimeoutError:
             raise RunFailed("timeout") from None
         finally:
@@ -187,8 +198,8 @@ def _available() -> frozenset[Protection]:
     return frozenset(found)
 
 
-async def _within(process: ForkServerProcess, folder: Path, limits: Limits) -> None:
-    """Returns when the process has ended. Raises `RunFailed` when it uses more than it may."""
+async def _within(process: ForkServerProcess, folder: Path, limits: Limits, waiting: int) -> None:
+    """Returns when the process has ended. Raises `RunFailed` when it uses more than it may. `waiting`: see `excess`."""
     assert process.pid is not None  # noqa: S101 - it has been started
     allowance = Allowance(limits.work_bytes, limits.memory_bytes)
     running = True
@@ -199,7 +210,7 @@ async def _within(process: ForkServerProcess, folder: Path, limits: Limits) -> N
             running = False
         except TimeoutError:
             pass
-        if too_much := await asyncio.to_thread(excess, folder, process.pid, allowance):
+        if too_much := await asyncio.to_thread(excess, folder, process.pid, allowance, waiting=waiting):
             log.warning("child.excess", used=too_much)
             raise RunFailed("resource-limit")
 

@@ -26,10 +26,11 @@ class Allowance:
     memory_bytes: int
 
 
-def excess(folder: Path, pid: int, allowance: Allowance) -> str | None:
-    """What a run uses too much of, in words for the log. `pid` is its first process."""
+def excess(folder: Path, pid: int, allowance: Allowance, *, waiting: int = 0) -> str | None:
+    """What a run uses too much of, in words for the log. `pid` is its first process, and `waiting` the number of those
+    that were there before it has begun, and do nothing: they and it share their memory."""
     try:
-        family = _family(pid)
+        family = _family(pid)[waiting:]
         disk = _in_folder(folder) + sum(map(_deleted, family))
     except _TooManyError as error:
         return f"more {error} than it may have"
@@ -76,7 +77,7 @@ def _deleted(pid: int) -> int:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
+    """A process and its descendants, each generation from the oldest on."""
     found = [pid]
     for each in found:
         for task in _entries(f"/proc/{each}/task"):

@@ -11,6 +11,7 @@ import pytest
 from services.processor.processors.command import Command, CommandConfiguration
 from tests.integration.processor.test_worker import end_of
 from tests.support.one_processor import OneProcessor, one_processor
+from tests.support.processes import seen_from_here
 
 MIB = 2**20
 TOLD = "*/*/run-*/work/told"
@@ -30,11 +31,11 @@ def script(text: str, folder: Path, **changes: Any) -> AbstractAsyncContextManag
 
 
 async def told(processor: OneProcessor) -> str:
-    """The line that a program of the one run writes into the file `told` of its folder."""
+    """The process whose id a program of the one run writes into the file `told` of its folder."""
     async with asyncio.timeout(20):
         while not (found := list(processor.work_dir.glob(TOLD))):  # noqa: ASYNC110 - it can't set an event of ours
             await asyncio.sleep(0.02)
-    return found[0].read_text().strip()
+    return seen_from_here(found[0].read_text().strip(), found[0].parent)
 
 
 async def test_what_a_program_prints_is_the_output(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from services.processor.settings import Settings
 from services.processor.worker import Worker
 from tests.fakes.processor_ports import FakeBlobs, FakeRuns
 from tests.fakes.processors import PID_FILE, Scripted, ScriptedPrograms
+from tests.support.processes import seen_from_here
 
 Start = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -69,7 +70,7 @@ def child(job: FakeRuns, tmp_path: Path) -> Callable[[], Awaitable[str]]:
         await job.until(lambda: any(beat.progress for _, beat in job.beats[heard:]))
         heard = len(job.beats)
         (left,) = (tmp_path / "work").glob(f"*/*/run-*/work/{PID_FILE}")
-        return left.read_text()
+        return seen_from_here(left.read_text(), left.parent)
 
     return told
 

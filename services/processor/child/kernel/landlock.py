@@ -20,7 +20,9 @@ _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = (1 << bit for bit in range(4))
-TRUNCATE = 1 << 14  # from version 3 on
+TRUNCATE = 1 << 14
+SEES_TRUNCATE = 3
+"""From this version on."""
 _IOCTL_DEV = 1 << 15  # from version 5 on
 _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | _IOCTL_DEV

@@ -4,8 +4,11 @@ import ctypes
 import os
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_CHILD_SUBREAPER = 36
+_SECCOMP_MODE_FILTER = 2
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +39,21 @@ def give_up_privileges() -> None:
     header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice 32 bits each
     _checked(_libc.capset(ctypes.byref(header), none))
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces for new ones."""
+    _checked(_libc.unshare(flags))
+
+
+def mount_proc() -> None:
+    """Put a `/proc` of this process's pid namespace over the one that there is, in this mount namespace."""
+    _checked(_libc.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC), None))
+
+
+def filter_calls(program: ctypes.Structure) -> None:
+    """Take a `struct sock_fprog` upon this process, and what it starts."""
+    _checked(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program)))
 
 
 def _prctl(option: int, value: int) -> None:
