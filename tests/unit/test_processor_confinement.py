@@ -335,6 +335,16 @@ async def test_a_file_is_an_output_once(ready: Sandbox, run: Callable[..., Any])
     assert failed.value.type == "internal"
 
 
+async def test_an_output_is_the_file_that_was_checked(ready: Sandbox, tmp_path: Path) -> None:
+    file = InputFile(tmp_path / "input", "a.txt", "text/plain", 5)
+    file.path.write_bytes(b"hello")
+    with WorkFolder(tmp_path) as work:
+        output, other = await ready.run(Scripted(), file, {}, work)
+        (work.path / other.file).rename(work.path / output.file)
+        with pytest.raises(RunFailed):
+            output.open()
+
+
 async def test_outputs_have_a_limit_together_though_they_take_no_room(ready: Sandbox, run: Callable[..., Any]) -> None:
     with pytest.raises(RunFailed, match="more than 67,108,864 bytes together") as failed:
         await run(ready, Scripted(), "sparse")

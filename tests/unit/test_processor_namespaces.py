@@ -1,5 +1,7 @@
 """A run with programs where the kernel grants namespaces: what they keep, and that its end is told as any other's."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 import gristmill
 from gristmill import InputFile
 from services.processor.child.confinement import Protection
+from services.processor.child.kernel.namespaces import WAITING_PROCESSES
 from services.processor.sandbox.process import RunFailed, Sandbox
+from services.processor.sandbox.usage import Allowance, excess
 from tests.fakes.processors import ScriptedPrograms
 from tests.support.sandboxed import outputs_of
 from tests.unit.test_processor_confinement import LIMITS
@@ -45,6 +49,16 @@ with tempfile.TemporaryDirectory() as folder:
     print(Path(folder, "result").read_text())
 """
 
+FAMILY = """
+import signal, os, subprocess
+hoard = b"x" * 80 * 2**20
+if os.fork() == 0:
+    signal.pause()
+if os.fork() == 0:
+    subprocess.run(["/bin/sh", "-c", "echo; sleep 3600"])
+signal.pause()
+"""
+
 
 @pytest.fixture
 def confined() -> Sandbox:
@@ -59,6 +73,17 @@ def confined() -> Sandbox:
 def test_processes_without_end_have_an_end_that_the_kernel_keeps() -> None:
     ended = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=True)
     assert 900 < int(ended.stdout) < 1024
+
+
+def test_who_only_waits_beside_a_run_counts_for_nothing(tmp_path: Path) -> None:
+    allowance = Allowance(disk_bytes=2**20, memory_bytes=150 * 2**20)
+    command = [sys.executable, "-c", FAMILY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as family:
+        assert family.stdout is not None
+        family.stdout.readline()
+        assert excess(tmp_path, family.pid, allowance) == "more memory than its processes may have together"
+        assert excess(tmp_path, family.pid, allowance, waiting=WAITING_PROCESSES) is None
+        os.killpg(family.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
