@@ -213,10 +213,10 @@ class Scripted(Processor[Script]):
         for name in ("result.json", "progress", "printed"):
             path = context.folder.parent / name
             path.unlink(missing_ok=True)
-            if params.where == "pipe":
-                os.mkfifo(path)
+            if params.where:
+                path.symlink_to(Path(params.where, name))
             else:
-                path.symlink_to(params.where)
+                os.mkfifo(path)
         time.sleep(1)  # for long enough to be read by some heartbeats
         os._exit(0)
 

@@ -205,12 +205,16 @@ async def test_a_folder_goes_whatever_was_done_to_it(ready: Sandbox, run: Callab
     assert next(tmp_path.iterdir(), None) is None  # noqa: ASYNC240 - nothing else runs
 
 
-@pytest.mark.parametrize("trap", ["pipe", "/etc/passwd"])
+@pytest.mark.parametrize("trap", ["pipe", "link"])
 async def test_a_trap_for_the_processor_catches_nothing(
-    ready: Sandbox, run: Callable[..., Any], tmp_path: Path, trap: str
+    unconfined: Sandbox, run: Callable[..., Any], tmp_path: Path, trap: str
 ) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "result.json").write_text('{"outputs": []}')
+    (elsewhere / "progress").write_text("0.5")
     with pytest.raises(RunFailed) as failed:
-        await run(ready, Scripted(), "trap", trap)
+        await run(unconfined, Scripted(), "trap", "" if trap == "pipe" else str(elsewhere))
     assert failed.value.type == "internal"
     assert sandbox_module.progress(tmp_path / "run") is None
 
