@@ -21,8 +21,8 @@ from services.processor.child.kernel import landlock, namespaces, seccomp, sysca
 PRINTED_FILE = "printed"
 
 _MOST_LIKELY_TO_BE_KILLED = "1000"
-# Processes and threads of a run with programs. It is watched that processes are far less, but not at every moment. The
-# kernel counts for each user namespace from Linux 5.14 on, and not at all for root.
+# Processes and threads of a run with programs. It is watched that processes are far less, but not at every moment. For
+# root the kernel keeps no such limit.
 _MOST_TASKS = 1024
 # Of the system: libraries, fonts, time zones, names, trusted certificates. Nothing that may hold a secret.
 _SYSTEM = (
@@ -97,7 +97,8 @@ def confine(folder: Path, work: Path, written: Iterable[str], resources: Resourc
     syscalls.die_with_parent(signal.SIGKILL)
     if confinement.namespaces:
         namespaces.enter()
-        set_limit(resource.RLIMIT_NPROC, _MOST_TASKS, _MOST_TASKS)
+        if namespaces.counts_processes():
+            set_limit(resource.RLIMIT_NPROC, _MOST_TASKS, _MOST_TASKS)
     syscalls.adopt_orphans()
     syscalls.give_up_privileges()
     if Protection.LANDLOCK in confinement.protections:

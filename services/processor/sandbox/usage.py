@@ -30,7 +30,7 @@ def excess(folder: Path, pid: int, allowance: Allowance, *, waiting: int = 0) ->
     """What a run uses too much of, in words for the log. `pid` is its first process, and `waiting` the number of those
     that were there before it has begun, and do nothing: they and it share their memory."""
     try:
-        family = _family(pid)[waiting:]
+        family = _family(pid, MAX_PROCESSES + waiting)[waiting:]
         disk = _in_folder(folder) + sum(map(_deleted, family))
     except _TooManyError as error:
         return f"more {error} than it may have"
@@ -76,14 +76,14 @@ def _deleted(pid: int) -> int:
     return used
 
 
-def _family(pid: int) -> list[int]:
+def _family(pid: int, most: int) -> list[int]:
     """A process and its descendants, each generation from the oldest on."""
     found = [pid]
     for each in found:
         for task in _entries(f"/proc/{each}/task"):
             with contextlib.suppress(OSError):
                 found += map(int, Path(task.path, "children").read_text().split())
-        if len(found) > MAX_PROCESSES:
+        if len(found) > most:
             raise _TooManyError("processes")
     return found
 

@@ -6,12 +6,15 @@ do some distributions. Source: user_namespaces(7), pid_namespaces(7).
 
 import contextlib
 import os
+import re
 import signal
 from pathlib import Path
+from typing import NoReturn
 
 from services.processor.child.kernel import syscalls
 
 _NEWNS, _NEWUSER, _NEWPID = 0x20000, 0x10000000, 0x20000000
+_VERSION = re.compile(r"(\d+)\.(\d+)")
 
 WAITING_PROCESSES = 2
 """How many processes `enter` leaves waiting: the caller, and its first child."""
@@ -35,7 +38,14 @@ def enter() -> None:
     syscalls.mount_proc()
 
 
-def _be_the_first() -> None:
+def counts_processes() -> bool:
+    """Whether `RLIMIT_NPROC` is for the processes and threads of a user namespace, and not for all of its user's: from
+    Linux 5.14 on."""
+    version = _VERSION.match(os.uname().release)
+    return version is not None and (int(version[1]), int(version[2])) >= (5, 14)
+
+
+def _be_the_first() -> NoReturn:
     """The namespace lasts as long as its first process. That one isn't the run's: no signal ends it, unless it comes
     from outside, and a run that aborts or meets a limit ends by a signal."""
     syscalls.die_with_parent(signal.SIGKILL)
@@ -44,7 +54,7 @@ def _be_the_first() -> None:
         signal.pause()
 
 
-def _end_as(child: int, first: int) -> None:
+def _end_as(child: int, first: int) -> NoReturn:
     _, status = os.waitpid(child, 0)
     os.kill(first, signal.SIGKILL)
     os.waitpid(first, 0)  # which ends after all others in the namespace
