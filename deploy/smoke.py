@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from common.settings import load
 
 JOBS = "/api/v1/job"
+BATCHES = "/api/v1/batch"
 CONTENT = b"Grist is corn that is brought to a mill.\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NOBODYS = "01890000-0000-7000-8000-000000000000"
@@ -107,9 +108,11 @@ class Smoke:
             raise Broken("the response is no problem document")
 
     async def cancels(self) -> None:
-        # Nobody runs this version, so the job waits for as long as it is let.
-        query = {"processor": "checksum@999"}
-        job = await self._create(params=query, content=CONTENT, headers={"Content-Type": "text/plain"})
+        # Its file doesn't come, so the job waits for as long as it is let.
+        file = {"name": "a.txt", "size": len(CONTENT), "mimetype": "text/plain"}
+        batch = await self._send(201, "POST", BATCHES, json={"processor": "checksum", "files": [file]})
+        (job,) = batch.json()["items"]
+        self.made.append(job["id"])
         answer = await self.http.post(f"{JOBS}/{job['id']}/cancel")
         if answer.status_code != 202:
             _expect(answer, 200)
