@@ -1,20 +1,23 @@
 """What only a folder with keys can be put through: bytes that are looked for, a lost key, a setting that is new."""
 
+import asyncio
+import errno
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 
 from common.contracts.upload import UploadFacts
-from common.errors import AlreadyExists, NotFound, Unavailable
+from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from services.blob import use_cases
 from services.blob.adapters.filesystem.folder import Disk, Folder
 from services.blob.adapters.filesystem.part_file import RECORD_BYTES
 from services.blob.adapters.filesystem.upload_folder import UploadFolder
-from tests.contract.test_blob_store import listed, put, read
+from tests.contract.test_blob_store import assert_absent, listed, put, read
 from tests.fakes.keys import master_keys
 from tests.support.uploading import LONG, SHORT, WHOLE, facts_of, grant_of, in_chunks, opened, part_of
 
@@ -120,6 +123,49 @@ async def test_who_lacks_a_key_is_told_which_and_gets_no_byte(tmp_path: Path) ->
         await blob.uploads.abort(begun.id)
         with pytest.raises(NotFound):
             await blob.store.stat(done.id)
+
+
+async def test_a_piece_that_could_not_be_written_fails_the_write_though_the_next_ones_could(tmp_path: Path) -> None:
+    failures = [OSError(errno.ENOSPC, "No space left on device")]
+    armed = False
+
+    def write(fd: int, data: memoryview) -> int:
+        if armed and failures:
+            raise failures.pop()
+        return os.write(fd, data)
+
+    async with opened(tmp_path, Disk(write=write), keys=master_keys("2026")) as blob:
+        armed = True
+        with pytest.raises(StorageFull):
+            await put(blob.store, "b-1", LONG)
+        await assert_absent(blob.store, "b-1")
+        assert list((tmp_path / "staging").iterdir()) == []
+
+
+async def test_a_file_is_not_closed_while_a_thread_writes_to_it(tmp_path: Path) -> None:
+    writing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    armed, written = False, []
+
+    def write(fd: int, data: memoryview) -> int:
+        if armed:
+            loop.call_soon_threadsafe(writing.set)
+            go_on.wait()
+            written.append(Path(f"/proc/self/fd/{fd}").readlink().parent)
+        return os.write(fd, data)
+
+    async with opened(tmp_path, Disk(write=write), keys=master_keys("2026")) as blob:
+        armed = True
+        putting = asyncio.create_task(put(blob.store, "b-1", LONG))
+        await writing.wait()
+        putting.cancel()
+        for _ in range(10):  # turns of the loop, in which it could be closed
+            await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+    assert set(written) == {tmp_path / "staging"}
+    assert list((tmp_path / "staging").iterdir()) == []
 
 
 async def leave_unverified(root: Path, facts: UploadFacts, name: str) -> None:
