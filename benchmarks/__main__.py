@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import claims, images, public_api, report, round_trip, small_files, status, upload
+from benchmarks import at_rest, claims, images, public_api, report, round_trip, small_files, status, upload
 from benchmarks.measure import Effort, Section, say
 from common.web.serve import new_loop
 
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[Effort, Path], Awaitable[Section]]] = {
     "images": images.run,
     "claims": claims.run,
     "upload": upload.run,
+    "at-rest": at_rest.run,
     "small-files": small_files.run,
 }
 # Not among those that are run when none is named.

@@ -72,8 +72,8 @@ async def run(effort: Effort, folder: Path) -> Section:
     )
     say("  Making a file ...")
     large, small = (folder / name for name in ("large", "small"))
-    await asyncio.to_thread(_fill, large, size)
-    await asyncio.to_thread(_fill, small, SMALL)
+    await asyncio.to_thread(fill, large, size)
+    await asyncio.to_thread(fill, small, SMALL)
     async with AsyncExitStack() as stack:
         up = await stack.enter_async_context(system(folder / "gristmill", ["front", "blob", "job"]))
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -112,7 +112,7 @@ def _compare(section: Section) -> None:
 
 
 async def _measure(side: Side, file: Path, size: int, idle: Mapping[str, float]) -> Sample:
-    await asyncio.to_thread(_clear, file)
+    await asyncio.to_thread(clear, file)
     for pid in side.processes.values():
         forget_peak(pid)
     seconds = await _send(side, file)
@@ -138,7 +138,7 @@ async def _send(side: Side, file: Path) -> float:
     return seconds
 
 
-def _curl(method: str, url: str, headers: Mapping[str, str], file: Path) -> list[str]:
+def curl(method: str, url: str, headers: Mapping[str, str], file: Path) -> list[str]:
     sent = [part for name, value in {**headers, "Expect": ""}.items() for part in ("-H", f"{name}: {value}".strip())]
     return ["curl", "-sSi", "--fail-with-body", "-X", method, *sent, "-T", str(file), url]
 
@@ -158,11 +158,11 @@ def _ours(up: System, http: aiohttp.ClientSession) -> dict[str, Side]:
         return {"Authorization": f"Bearer {signer.token('blob')}"}
 
     def to_blob(file: Path) -> list[str]:
-        return _curl("PUT", f"{up.blob_url}/api/v1/blob/{input_blob_id(new_id())}", headers(), file)
+        return curl("PUT", f"{up.blob_url}/api/v1/blob/{input_blob_id(new_id())}", headers(), file)
 
     def to_front(file: Path) -> list[str]:
         known = {"Authorization": f"Bearer {up.token('alice')}", "Content-Type": "application/octet-stream"}
-        return _curl("POST", f"{up.front_url}/api/v1/job?processor=nothing", known, file)
+        return curl("POST", f"{up.front_url}/api/v1/job?processor=nothing", known, file)
 
     async def remove(blob_id: str) -> None:
         async with http.delete(f"{up.blob_url}/api/v1/blob/{blob_id}", headers=headers()) as response:
@@ -187,7 +187,7 @@ def _nginx(peer: Receiver) -> Side:
         await asyncio.to_thread(path.unlink)
 
     return Side(
-        lambda file: _curl("PUT", f"{peer.url}/{path.name}", {}, file), remove, {"": peer.pid}, lambda _: _fsync(path)
+        lambda file: curl("PUT", f"{peer.url}/{path.name}", {}, file), remove, {"": peer.pid}, lambda _: _fsync(path)
     )
 
 
@@ -198,7 +198,7 @@ def _tus(peer: Receiver) -> Side:
             "Upload-Length": str(file.stat().st_size),
             "Content-Type": "application/offset+octet-stream",
         }
-        return _curl("POST", f"{peer.url}/files", headers, file)
+        return curl("POST", f"{peer.url}/files", headers, file)
 
     async def remove(said: str) -> None:
         for path in peer.folder.glob(f"{_location(said)}*"):
@@ -216,7 +216,7 @@ def _disk(folder: Path) -> Side:
     return Side(lambda file: ["dd", f"if={file}", f"of={path}", "bs=1M", "conv=fsync", "status=none"], remove, {})
 
 
-def _clear(file: Path) -> None:
+def clear(file: Path) -> None:
     """Let nothing be left of the last side: neither what it has to write, nor the lack of what it has used up.
 
     A virtual machine gives free memory back to its host, and has to ask for it again page by page, which takes longer
@@ -237,7 +237,7 @@ def _fsync(path: Path) -> None:
             os.close(fd)
 
 
-def _fill(path: Path, size: int) -> None:
+def fill(path: Path, size: int) -> None:
     block = random.randbytes(1024**2)
     with path.open("wb") as file:
         for position in range(0, size, len(block)):

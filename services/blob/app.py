@@ -13,6 +13,7 @@ from common.logging import get_logger
 from common.shares import Shares
 from common.web import health, metrics, problems
 from common.web.serve import Listener, Readiness, background
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from services.blob.adapters.filesystem.store import open_filesystem_store
 from services.blob.adapters.filesystem.uploads import DataUrls, open_filesystem_uploads
 from services.blob.adapters.s3.bucket import S3Options
@@ -84,7 +85,9 @@ async def open_storage(settings: Settings) -> AsyncIterator[Storage]:
     assert settings.upload_key_file is not None  # noqa: S101 - likewise
     signer = GrantSigner(settings.upload_key_file.read_bytes())
     async with (
-        open_filesystem_store(settings.data_dir, min_free_bytes=settings.min_free_bytes) as store,
+        open_filesystem_store(
+            settings.data_dir, min_free_bytes=settings.min_free_bytes, keys=MasterKeys.read(settings.keys)
+        ) as store,
         open_filesystem_uploads(store, DataUrls(settings.data_url, signer)) as uploads,
     ):
         yield Storage(TimedStore(store, settings.store), uploads, (uploads, signer))

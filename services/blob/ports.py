@@ -58,11 +58,12 @@ class OpenBlob(Protocol):
     @property
     def blob(self) -> StoredBlob: ...
 
-    def read(self, first: int, last: int) -> AsyncIterator[bytes]:
+    def read(self, first: int, last: int) -> AsyncIterator[bytes | memoryview]:
         """The bytes from `first` to `last`, both inclusive, in chunks; at most one `read` for each `open`.
 
         A read of the whole blob is checked against its digest, and its last chunk is withheld until that fits;
-        a part can't be checked. Raises `CorruptBlob` in place of the bytes that are wrong or missing.
+        a part can't be checked. Where the store encrypts, it checks every byte of both before it gives that away.
+        Raises `CorruptBlob` in place of the bytes that are wrong or missing.
         """
 
     def close(self) -> None:

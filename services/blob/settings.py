@@ -7,6 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from common.settings import ServerSettings
+from services.blob.adapters.filesystem.known_keys import check_keys
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from services.blob.domain.grants import MIN_KEY_BYTES
 
 MIB = 1024 * 1024
@@ -18,6 +20,17 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BLOB_")
 
     store: Literal["filesystem", "s3"] = Field("filesystem", description="Where blobs are kept.")
+    data_dir: Path | None = Field(
+        None,
+        validate_default=True,
+        description="filesystem: the folder that blobs are kept in; one volume, with hard links.",
+    )
+    keys: Path | None = Field(
+        None,
+        validate_default=True,
+        description="filesystem: the folder with the keys that files are encrypted under, each 32 random bytes in "
+        "base64; new files under the one whose name sorts last. Without it files aren't encrypted.",
+    )
     s3_bucket: str | None = Field(
         None, validate_default=True, description="s3: the bucket; `python -m services.blob.setup` makes it."
     )
@@ -46,6 +59,23 @@ class StoreSettings(BaseSettings):
         [], description='The origins whose pages may upload, as JSON: `["https://example.org"]`.'
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _names_a_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None and info.data.get("store") == "filesystem":
+            raise ValueError("It is needed with BLOB_STORE=filesystem")
+        return value
+
+    @field_validator("keys")
+    @classmethod
+    def _has_the_keys_of_the_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if info.data.get("store") == "filesystem":
+            if folder := info.data.get("data_dir"):
+                check_keys(folder, MasterKeys.read(value))
+        elif value is not None:
+            raise ValueError("It is for BLOB_STORE=filesystem; on S3 BLOB_S3_SSE says how objects are encrypted")
+        return value
+
     @field_validator("s3_bucket")
     @classmethod
     def _names_a_bucket(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -62,11 +92,6 @@ class Settings(StoreSettings, ServerSettings):
     port: int = Field(8001, ge=1, le=65535, description="The port for the other services; not for the public.")
     data_port: int = Field(
         8011, ge=1, le=65535, description="filesystem: the public port, where signed URLs lead and nothing else is."
-    )
-    data_dir: Path | None = Field(
-        None,
-        validate_default=True,
-        description="filesystem: the folder that blobs are kept in; one volume, with hard links.",
     )
     upload_key_file: Path | None = Field(
         None,
@@ -88,13 +113,6 @@ class Settings(StoreSettings, ServerSettings):
         3600, ge=60, description="When the leftovers of a write that died are removed, after its last byte."
     )
     stall_seconds: float = Field(60, gt=0, description="An upload that sends nothing for so long is broken off.")
-
-    @field_validator("data_dir")
-    @classmethod
-    def _names_a_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is None and info.data.get("store") == "filesystem":
-            raise ValueError("It is needed with BLOB_STORE=filesystem")
-        return value
 
     @field_validator("upload_key_file")
     @classmethod

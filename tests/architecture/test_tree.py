@@ -13,7 +13,7 @@ MOST_ROWS = 25
 # `use_cases` may be a module where the use cases are few.
 LAYERS = ("__main__", "app", "settings", "api", "use_cases", "ports", "domain", "adapters")
 # Further commands of a service, beside its own start.
-COMMANDS = {"tracker", "setup"}
+COMMANDS = {"tracker", "setup", "rotate"}
 SERVERS = ("front", "blob", "job")
 
 

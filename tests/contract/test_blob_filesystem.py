@@ -13,14 +13,15 @@ import pytest
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from services.blob.adapters.filesystem.folder import Disk
 from services.blob.adapters.filesystem.locks import nothing_deleted
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from services.blob.adapters.filesystem.store import CHECK_ROOM_BYTES, FilesystemBlobStore, open_filesystem_store
 from services.blob.ports import BlobStore, CorruptBlob
 from tests.contract.test_blob_store import LONG, assert_absent, put, read
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[FilesystemBlobStore]:
-    async with open_filesystem_store(tmp_path) as opened:
+async def store(tmp_path: Path, keys: MasterKeys) -> AsyncIterator[FilesystemBlobStore]:
+    async with open_filesystem_store(tmp_path, keys=keys) as opened:
         yield opened
 
 
@@ -37,7 +38,7 @@ def staging_files(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "staging").iterdir())
 
 
-async def test_a_disk_that_fills_up_keeps_nothing_and_recovers(tmp_path: Path) -> None:
+async def test_a_disk_that_fills_up_keeps_nothing_and_recovers(tmp_path: Path, keys: MasterKeys) -> None:
     capacity = 1_000_000
 
     def write(fd: int, data: memoryview) -> int:
@@ -46,7 +47,7 @@ async def test_a_disk_that_fills_up_keeps_nothing_and_recovers(tmp_path: Path) -
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(fd, data[:room])  # a disk that fills up takes a part first
 
-    async with open_filesystem_store(tmp_path, disk=Disk(write=write)) as store:
+    async with open_filesystem_store(tmp_path, disk=Disk(write=write), keys=keys) as store:
         with pytest.raises(StorageFull):
             await put(store, "b-1", LONG)
         await assert_absent(store, "b-1")
@@ -55,9 +56,9 @@ async def test_a_disk_that_fills_up_keeps_nothing_and_recovers(tmp_path: Path) -
         assert (await put(store, "b-1", LONG)).created
 
 
-async def test_the_room_that_must_stay_is_not_filled(tmp_path: Path) -> None:
+async def test_the_room_that_must_stay_is_not_filled(tmp_path: Path, keys: MasterKeys) -> None:
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
-    async with open_filesystem_store(tmp_path, min_free_bytes=2 * free) as store:
+    async with open_filesystem_store(tmp_path, min_free_bytes=2 * free, keys=keys) as store:
         with pytest.raises(StorageFull):
             await put(store, "b-1", b"x")
     written = 0
@@ -73,7 +74,7 @@ async def test_the_room_that_must_stay_is_not_filled(tmp_path: Path) -> None:
         return os.statvfs_result(room)
 
     disk = Disk(write=write, statvfs=statvfs)
-    async with open_filesystem_store(tmp_path, min_free_bytes=CHECK_ROOM_BYTES, disk=disk) as store:
+    async with open_filesystem_store(tmp_path, min_free_bytes=CHECK_ROOM_BYTES, disk=disk, keys=keys) as store:
         with pytest.raises(StorageFull):  # it looks again while the bytes arrive
             await put(store, "b-1", LONG * 10)
         await assert_absent(store, "b-1")
@@ -92,7 +93,7 @@ async def test_nothing_is_deleted_while_a_backup_is_made(store: FilesystemBlobSt
 
 
 @pytest.mark.parametrize("of_folder", [False, True], ids=["file", "folder"])
-async def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, of_folder: bool) -> None:
+async def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, keys: MasterKeys, of_folder: bool) -> None:
     calls = 0
     healthy = True
 
@@ -103,7 +104,7 @@ async def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, of_folder: bool)
             raise OSError(errno.EIO, "Input/output error")
         os.fsync(fd)
 
-    async with open_filesystem_store(tmp_path, disk=Disk(fsync=fsync)) as store:
+    async with open_filesystem_store(tmp_path, disk=Disk(fsync=fsync), keys=keys) as store:
         healthy = False
         with pytest.raises(Unavailable):
             await put(store, "b-1", LONG)
@@ -114,7 +115,7 @@ async def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, of_folder: bool)
         assert (await put(store, "b-1", LONG)).created
 
 
-async def test_a_blob_is_answered_only_after_file_and_folder_are_on_disk(tmp_path: Path) -> None:
+async def test_a_blob_is_answered_only_after_file_and_folder_are_on_disk(tmp_path: Path, keys: MasterKeys) -> None:
     steps: list[str] = []
 
     def fsync(fd: int) -> None:
@@ -122,7 +123,7 @@ async def test_a_blob_is_answered_only_after_file_and_folder_are_on_disk(tmp_pat
         there = len(list(tmp_path.glob("blobs/*/b-1")))
         steps.append(f"{'folder' if S_ISDIR(os.fstat(fd).st_mode) else 'file'} {there}")
 
-    async with open_filesystem_store(tmp_path, disk=Disk(fsync=fsync)) as store:
+    async with open_filesystem_store(tmp_path, disk=Disk(fsync=fsync), keys=keys) as store:
         steps.clear()
         await put(store, "b-1", b"x")
         assert steps == ["file 0", "folder 1"]
@@ -142,7 +143,7 @@ async def test_bytes_that_rot_are_never_a_complete_read(
         file.seek(position)
         file.write(flipped)
     opened = await store.open("b-1")
-    received: list[bytes] = []
+    received: list[bytes | memoryview] = []
 
     async def receive() -> None:
         async for chunk in opened.read(0, len(LONG) - 1):
@@ -187,8 +188,8 @@ async def test_what_dead_writers_left_is_swept_and_what_is_being_written_is_not(
     assert await read(await store.open("b-1")) == b"whole"
 
 
-async def test_a_second_process_on_the_same_folder_sees_the_same_blobs(tmp_path: Path) -> None:
-    async with open_filesystem_store(tmp_path) as one, open_filesystem_store(tmp_path) as two:
+async def test_a_second_process_on_the_same_folder_sees_the_same_blobs(tmp_path: Path, keys: MasterKeys) -> None:
+    async with open_filesystem_store(tmp_path, keys=keys) as one, open_filesystem_store(tmp_path, keys=keys) as two:
         stores: list[BlobStore] = [one, two] * 4
         results = await asyncio.gather(*(put(store, "b-1", LONG) for store in stores))
         assert sum(result.created for result in results) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from tests.contract.dying_writer import BLOB_ID, FACTS
 from tests.contract.test_blob_store import put, read
 from tests.support.marks import long
@@ -20,16 +21,19 @@ UPLOAD_FSYNCS = ["bytes", "record", "records", "footer", "blob", "removal"]
 UPLOAD_POINTS = [f"{when} {what}" for what in UPLOAD_FSYNCS for when in ("before", "after")]
 
 
-async def killed(root: Path, what: str, point: int) -> None:
-    command = (sys.executable, "-m", "tests.contract.dying_writer", str(root), what, str(point))
+async def killed(root: Path, keys: MasterKeys, what: str, point: int) -> None:
+    newest = [keys.newest] if keys.newest else []
+    command = (sys.executable, "-m", "tests.contract.dying_writer", str(root), what, str(point), *newest)
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("point", range(1, len(BLOB_POINTS) + 1), ids=BLOB_POINTS)
-async def test_a_blob_whose_writer_was_killed_is_whole_or_not_there(tmp_path: Path, point: int) -> None:
-    await killed(tmp_path, "blob", point)
-    async with opened(tmp_path) as store:
+async def test_a_blob_whose_writer_was_killed_is_whole_or_not_there(
+    tmp_path: Path, keys: MasterKeys, point: int
+) -> None:
+    await killed(tmp_path, keys, "blob", point)
+    async with opened(tmp_path, keys=keys) as store:
         linked = point > 2
         assert [blob.id for blob in await store.store.page("", "", 10)] == [BLOB_ID] * linked
         if linked:
@@ -42,9 +46,11 @@ async def test_a_blob_whose_writer_was_killed_is_whole_or_not_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize("point", [1, 2, *long(*range(3, len(UPLOAD_POINTS) + 1))], ids=UPLOAD_POINTS)
-async def test_an_upload_whose_process_was_killed_at_its_end_goes_on(tmp_path: Path, point: int) -> None:
-    await killed(tmp_path, "upload", point)
-    async with opened(tmp_path) as store:
+async def test_an_upload_whose_process_was_killed_at_its_end_goes_on(
+    tmp_path: Path, keys: MasterKeys, point: int
+) -> None:
+    await killed(tmp_path, keys, "upload", point)
+    async with opened(tmp_path, keys=keys) as store:
         received = await store.received(FACTS)
         assert set(WHOLE[:-1]) <= set(received)
         for number in set(WHOLE) - set(received):

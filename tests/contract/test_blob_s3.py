@@ -143,7 +143,7 @@ async def test_bytes_that_changed_are_never_a_complete_read(
     whole[position] ^= 1
     await s3_bucket.client.put_object(**where, Body=bytes(whole))
     opened = await store.open("b-1")
-    received: list[bytes] = []
+    received: list[bytes | memoryview] = []
 
     async def receive() -> None:
         async for chunk in opened.read(0, len(LONG) - 1):

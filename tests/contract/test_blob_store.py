@@ -13,6 +13,7 @@ from services.blob import use_cases
 from services.blob.adapters.filesystem.store import open_filesystem_store
 from services.blob.ports import BlobStore, OpenBlob
 from tests.fakes.blob_store import MemoryBlobStore
+from tests.fakes.keys import master_keys
 from tests.support.s3 import TestBucket
 
 # Longer than what is hashed, read or handed over at once, and no multiple of any of it.
@@ -22,6 +23,13 @@ LONG = b"0123456789abcdef" * 100_000 + b"end"
 @pytest.fixture
 async def filesystem_store(tmp_path: Path) -> AsyncIterator[BlobStore]:
     async with open_filesystem_store(tmp_path / "data") as store:
+        yield store
+    assert list((tmp_path / "data/staging").iterdir()) == []
+
+
+@pytest.fixture
+async def encrypted_store(tmp_path: Path) -> AsyncIterator[BlobStore]:
+    async with open_filesystem_store(tmp_path / "data", keys=master_keys("2026")) as store:
         yield store
     assert list((tmp_path / "data/staging").iterdir()) == []
 
@@ -40,7 +48,7 @@ async def memory_store() -> AsyncIterator[BlobStore]:
     assert store.staged == []
 
 
-@pytest.fixture(params=["filesystem", "s3", "memory"])
+@pytest.fixture(params=["filesystem", "encrypted", "s3", "memory"])
 def store(request: pytest.FixtureRequest) -> BlobStore:
     store: BlobStore = request.getfixturevalue(f"{request.param}_store")
     return store

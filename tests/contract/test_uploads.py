@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from common.contracts.upload import UploadPlan
+from tests.fakes.keys import key_folder
 from tests.support.s3 import TestBucket
 from tests.support.s3_uploading import s3_uploads
 from tests.support.uploading import (
@@ -34,12 +35,18 @@ async def filesystem(tmp_path: Path) -> AsyncIterator[Uploads]:
 
 
 @pytest.fixture
+async def encrypted(tmp_path: Path) -> AsyncIterator[Uploads]:
+    async with filesystem_uploads(tmp_path, keys=key_folder(tmp_path / "master-keys", "2026")) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def s3_store(s3_bucket: TestBucket) -> AsyncIterator[Uploads]:
     async with s3_uploads(s3_bucket) as opened:
         yield opened
 
 
-@pytest.fixture(params=["filesystem", "s3_store"])
+@pytest.fixture(params=["filesystem", "encrypted", "s3_store"])
 def uploads(request: pytest.FixtureRequest) -> Uploads:
     uploads: Uploads = request.getfixturevalue(request.param)
     return uploads

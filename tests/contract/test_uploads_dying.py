@@ -12,8 +12,9 @@ import pytest
 
 from common.errors import AlreadyExists, Conflict, NotFound
 from services.blob.adapters.filesystem.folder import Disk, Folder
+from services.blob.adapters.filesystem.master_keys import MasterKeys
+from services.blob.adapters.filesystem.pieces import stored_size
 from services.blob.adapters.filesystem.upload_folder import UploadFolder
-from services.blob.adapters.footer import FOOTER_BYTES
 from services.blob.ports import StoredBlob
 from tests.support.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened
 
@@ -24,8 +25,8 @@ def only_file(root: Path, blob_id: str) -> Path:
 
 
 @pytest.fixture
-async def blob(tmp_path: Path) -> AsyncIterator[Opened]:
-    async with opened(tmp_path) as one:
+async def blob(tmp_path: Path, keys: MasterKeys) -> AsyncIterator[Opened]:
+    async with opened(tmp_path, keys=keys) as one:
         yield one
 
 
@@ -60,7 +61,9 @@ class DiedError(Exception):
 
 
 @pytest.mark.parametrize("last", [1, 2, 3], ids=["footer", "link", "removal"])
-async def test_a_completion_that_died_anywhere_is_finished_by_the_next_process(tmp_path: Path, last: int) -> None:
+async def test_a_completion_that_died_anywhere_is_finished_by_the_next_process(
+    tmp_path: Path, keys: MasterKeys, last: int
+) -> None:
     facts = facts_of(LONG)
     folder = tmp_path / "uploads" / facts.id
     calls = 0
@@ -69,12 +72,12 @@ async def test_a_completion_that_died_anywhere_is_finished_by_the_next_process(t
         nonlocal calls
         os.fsync(fd)
         # The completion's begin with that of the file with the footer.
-        if calls or os.fstat(fd).st_size == len(LONG) + FOOTER_BYTES:
+        if calls or os.fstat(fd).st_size > (stored_size(len(LONG)) if keys.newest else len(LONG)):
             calls += 1
             if calls >= last:
                 raise DiedError
 
-    async with opened(tmp_path, Disk(fsync=fsync)) as blob:
+    async with opened(tmp_path, Disk(fsync=fsync), keys=keys) as blob:
         await blob.plan(facts)
         for number in WHOLE:
             await blob.send(facts, number)
@@ -82,14 +85,14 @@ async def test_a_completion_that_died_anywhere_is_finished_by_the_next_process(t
             while calls < last:  # noqa: ASYNC110 - the verification tells nobody
                 await asyncio.sleep(0.01)
     assert folder.exists() == (last < 3)
-    async with opened(tmp_path) as blob:
+    async with opened(tmp_path, keys=keys) as blob:
         await blob.completed(facts)
         assert (await blob.uploads.complete(facts, [])).state == "COMPLETE"
         assert await blob.read(facts) == LONG
     assert not folder.exists()
 
 
-async def test_a_blob_is_never_written_to_by_an_upload_that_died_behind_it(tmp_path: Path) -> None:
+async def test_a_blob_is_never_written_to_by_an_upload_that_died_behind_it(tmp_path: Path, keys: MasterKeys) -> None:
     facts = facts_of(LONG)
     dying, died = True, False
 
@@ -100,7 +103,7 @@ async def test_a_blob_is_never_written_to_by_an_upload_that_died_behind_it(tmp_p
             died = True
             raise DiedError
 
-    async with opened(tmp_path, Disk(fsync=fsync)) as blob:
+    async with opened(tmp_path, Disk(fsync=fsync), keys=keys) as blob:
         await blob.plan(facts)
         for number in WHOLE:
             await blob.send(facts, number)
@@ -119,24 +122,27 @@ async def test_a_blob_is_never_written_to_by_an_upload_that_died_behind_it(tmp_p
         assert await blob.read(facts) == LONG
 
 
-async def test_a_verification_that_died_behind_a_blob_does_not_bless_other_bytes(tmp_path: Path) -> None:
+async def test_a_verification_that_died_behind_a_blob_does_not_bless_other_bytes(
+    tmp_path: Path, keys: MasterKeys
+) -> None:
     facts = facts_of(LONG, digest=False)
-    async with opened(tmp_path) as blob:
+    async with opened(tmp_path, keys=keys) as blob:
         await blob.plan(facts)
+        folder = tmp_path / "uploads" / facts.id
+        kept = (folder / "facts.json").read_bytes()
         for number in WHOLE:
             await blob.send(facts, number)
         await blob.completed(facts)
     # As it is left by a process that died between the link and the removal; and then the disk rots.
-    folder = tmp_path / "uploads" / facts.id
     folder.mkdir()
-    (folder / "facts.json").write_bytes(facts.to_wire())
+    (folder / "facts.json").write_bytes(kept)
     (folder / "data").hardlink_to(only_file(tmp_path, facts.id))
     for number in WHOLE:
         (folder / f"{number:05}").write_text("0" * 64 + "\n")
     with (folder / "data").open("r+b") as file:
         file.write(bytes([LONG[0] ^ 1]))
-    UploadFolder(Folder(tmp_path, Disk())).verify(facts.id, lambda: False)
-    assert Folder(tmp_path, Disk()).stat(facts.id).sha256 == hashlib.sha256(LONG).hexdigest()
+    UploadFolder(Folder(tmp_path, Disk(), keys)).verify(facts.id, lambda: False)
+    assert Folder(tmp_path, Disk(), keys).stat(facts.id).sha256 == hashlib.sha256(LONG).hexdigest()
     assert not folder.exists()
 
 
@@ -154,9 +160,9 @@ async def test_what_a_power_failure_cut_short_does_not_count(tmp_path: Path, blo
     assert await blob.is_there(single)
 
 
-async def test_two_processes_share_an_upload(tmp_path: Path) -> None:
+async def test_two_processes_share_an_upload(tmp_path: Path, keys: MasterKeys) -> None:
     facts = facts_of(LONG)
-    async with opened(tmp_path) as one, opened(tmp_path) as two:
+    async with opened(tmp_path, keys=keys) as one, opened(tmp_path, keys=keys) as two:
         await asyncio.gather(*(blob.plan(facts) for blob in (one, two) * 8))
         await asyncio.gather(*(blob.send(facts, number) for blob, number in zip((one, two) * 2, WHOLE, strict=True)))
         await asyncio.gather(*(blob.uploads.complete(facts, []) for blob in (one, two) * 4))
@@ -166,10 +172,12 @@ async def test_two_processes_share_an_upload(tmp_path: Path) -> None:
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
-async def test_who_asks_just_while_it_is_completed_is_not_told_that_parts_are_missing(tmp_path: Path) -> None:
+async def test_who_asks_just_while_it_is_completed_is_not_told_that_parts_are_missing(
+    tmp_path: Path, keys: MasterKeys
+) -> None:
     right, wrong = facts_of(LONG), facts_of(LONG, announced=b"else")
     sending: list[int] = []
-    async with opened(tmp_path) as blob:
+    async with opened(tmp_path, keys=keys) as blob:
         for facts in (right, wrong):
             await blob.plan(facts)
             # As if another process were still sending, so that nothing is verified yet.
@@ -188,9 +196,9 @@ async def test_who_asks_just_while_it_is_completed_is_not_told_that_parts_are_mi
             try:
                 return super().stat(blob_id)
             except NotFound:
-                UploadFolder(Folder(tmp_path, Disk())).verify(blob_id, lambda: False)
+                UploadFolder(Folder(tmp_path, Disk(), keys)).verify(blob_id, lambda: False)
                 raise
 
-    asked = UploadFolder(Late(tmp_path, Disk()))
+    asked = UploadFolder(Late(tmp_path, Disk(), keys))
     assert asked.look(right).status.state == "COMPLETE"
     assert asked.look(wrong).status.state == "MISMATCH"

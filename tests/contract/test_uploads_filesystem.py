@@ -13,17 +13,18 @@ import pytest
 
 from common.errors import Conflict, DigestMismatch, NotFound, Problem, StorageFull, Unavailable
 from services.blob.adapters.filesystem.folder import Disk
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from tests.support.processes import until
 from tests.support.uploading import LONG, SHORT, WHOLE, Opened, facts_of, grant_of, in_chunks, opened, part_of
 
 
 @pytest.fixture
-async def blob(tmp_path: Path) -> AsyncIterator[Opened]:
-    async with opened(tmp_path) as one:
+async def blob(tmp_path: Path, keys: MasterKeys) -> AsyncIterator[Opened]:
+    async with opened(tmp_path, keys=keys) as one:
         yield one
 
 
-async def test_a_part_counts_only_after_its_bytes_are_on_disk(tmp_path: Path) -> None:
+async def test_a_part_counts_only_after_its_bytes_are_on_disk(tmp_path: Path, keys: MasterKeys) -> None:
     facts = facts_of(LONG)
     folder = tmp_path / "uploads" / facts.id
     steps: list[str] = []
@@ -33,7 +34,7 @@ async def test_a_part_counts_only_after_its_bytes_are_on_disk(tmp_path: Path) ->
         name = Path(f"/proc/self/fd/{fd}").readlink().name
         steps.append(f"{name} {(folder / '00002').stat().st_size if (folder / '00002').exists() else None}")
 
-    async with opened(tmp_path, Disk(fsync=fsync)) as blob:
+    async with opened(tmp_path, Disk(fsync=fsync), keys=keys) as blob:
         await blob.plan(facts)
         steps.clear()
         await blob.send(facts, 2)
@@ -44,7 +45,7 @@ async def test_a_part_counts_only_after_its_bytes_are_on_disk(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2], ids=["data", "record", "folder"])
-async def test_a_part_whose_fsync_failed_was_not_received(tmp_path: Path, failing: int) -> None:
+async def test_a_part_whose_fsync_failed_was_not_received(tmp_path: Path, keys: MasterKeys, failing: int) -> None:
     facts = facts_of(LONG)
     broken, calls = False, 0
 
@@ -56,7 +57,7 @@ async def test_a_part_whose_fsync_failed_was_not_received(tmp_path: Path, failin
                 raise OSError(errno.EIO, "Input/output error")
         os.fsync(fd)
 
-    async with opened(tmp_path, Disk(fsync=fsync)) as blob:
+    async with opened(tmp_path, Disk(fsync=fsync), keys=keys) as blob:
         await blob.plan(facts)
         broken = True
         with pytest.raises(Unavailable):
@@ -69,7 +70,7 @@ async def test_a_part_whose_fsync_failed_was_not_received(tmp_path: Path, failin
         assert await blob.read(facts) == LONG
 
 
-async def test_a_disk_that_fills_up_refuses_the_part_and_the_upload_goes_on(tmp_path: Path) -> None:
+async def test_a_disk_that_fills_up_refuses_the_part_and_the_upload_goes_on(tmp_path: Path, keys: MasterKeys) -> None:
     facts, single = facts_of(LONG), facts_of(SHORT)
     room = 3_000_000
 
@@ -81,7 +82,7 @@ async def test_a_disk_that_fills_up_refuses_the_part_and_the_upload_goes_on(tmp_
         room -= written
         return written
 
-    async with opened(tmp_path, Disk(write=write)) as blob:
+    async with opened(tmp_path, Disk(write=write), keys=keys) as blob:
         await blob.plan(facts)
         await blob.plan(single)
         await blob.send(facts, 4)
@@ -99,9 +100,9 @@ async def test_a_disk_that_fills_up_refuses_the_part_and_the_upload_goes_on(tmp_
         assert await blob.read(facts) == LONG
 
 
-async def test_what_has_no_room_is_not_begun(tmp_path: Path) -> None:
+async def test_what_has_no_room_is_not_begun(tmp_path: Path, keys: MasterKeys) -> None:
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
-    async with opened(tmp_path, min_free_bytes=2 * free) as blob:
+    async with opened(tmp_path, min_free_bytes=2 * free, keys=keys) as blob:
         with pytest.raises(StorageFull):
             await blob.plan(facts_of(LONG))
         assert list((tmp_path / "uploads").iterdir()) == []

@@ -42,11 +42,17 @@ class Blob:
 
 @asynccontextmanager
 async def running_blob(
-    data: Path, *, max_blob_bytes: int = 2**30, stall_seconds: float = 60, max_requests: int = MAX_REQUESTS
+    data: Path,
+    *,
+    max_blob_bytes: int = 2**30,
+    stall_seconds: float = 60,
+    max_requests: int = MAX_REQUESTS,
+    keys: Path | None = None,
 ) -> AsyncIterator[Blob]:
     data_port = free_port()
     settings = Settings(
         data_dir=data,
+        keys=keys,
         callers_dir=data,
         upload_key_file=upload_key_file(data),
         public_url=f"http://127.0.0.1:{data_port}",

@@ -21,6 +21,7 @@ from common.ids import input_blob_id, new_id
 from common.web.serve import Readiness
 from deploy.local.mongod import free_port
 from services.blob.adapters.filesystem.folder import Disk
+from services.blob.adapters.filesystem.master_keys import MasterKeys
 from services.blob.adapters.filesystem.store import FilesystemBlobStore, open_filesystem_store
 from services.blob.adapters.filesystem.uploads import DataUrls, FilesystemUploads, open_filesystem_uploads
 from services.blob.app import Storage, make_app, make_data_app, open_storage
@@ -140,9 +141,9 @@ async def served(storage: Storage, settings: Settings, port: int) -> AsyncIterat
 
 
 @asynccontextmanager
-async def filesystem_uploads(folder: Path) -> AsyncIterator[Uploads]:
+async def filesystem_uploads(folder: Path, *, keys: Path | None = None) -> AsyncIterator[Uploads]:
     port = free_port()
-    settings = filesystem_settings(folder, port)
+    settings = filesystem_settings(folder, port, keys=keys)
     async with open_storage(settings) as storage, served(storage, settings, port) as uploads:
         yield uploads
 
@@ -186,10 +187,12 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(root: Path, disk: Disk | None = None, min_free_bytes: int = 0) -> AsyncIterator[Opened]:
+async def opened(
+    root: Path, disk: Disk | None = None, min_free_bytes: int = 0, keys: MasterKeys | None = None
+) -> AsyncIterator[Opened]:
     urls = DataUrls("http://blob.example", GrantSigner(b"k" * 32))
     async with (
-        open_filesystem_store(root, disk=disk, min_free_bytes=min_free_bytes) as store,
+        open_filesystem_store(root, disk=disk, min_free_bytes=min_free_bytes, keys=keys) as store,
         open_filesystem_uploads(store, urls) as uploads,
     ):
         yield Opened(store, uploads)

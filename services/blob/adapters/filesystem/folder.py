@@ -1,4 +1,4 @@
-"""The blocking half of the filesystem store: one data folder, as `filesystem.py` describes it. Raises `OSError`."""
+"""The blocking half of the filesystem store: one data folder, as `store.py` describes it. Raises `OSError`."""
 
 import contextlib
 import errno
@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -15,9 +16,20 @@ from uuid import uuid4
 from common.crash import crash_at
 from common.errors import AlreadyExists, NotFound, StorageFull, Unavailable
 from common.logging import get_logger
+from services.blob.adapters.filesystem.encrypted_footer import find_encrypted, pack_encrypted
 from services.blob.adapters.filesystem.locks import DELETES, lock
+from services.blob.adapters.filesystem.master_keys import MasterKeys
+from services.blob.adapters.filesystem.pieces import (
+    KEY_BYTES,
+    Encryption,
+    PieceWriter,
+    PlainWriter,
+    Read,
+    Writer,
+    reading,
+)
 from services.blob.adapters.footer import Footer, read_footer
-from services.blob.ports import ListedBlob, StoredBlob
+from services.blob.ports import CorruptBlob, ListedBlob, StoredBlob
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHARDS = [f"{n:02x}" for n in range(256)]
@@ -36,11 +48,31 @@ class Disk:
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs
 
 
-class Folder:
-    """`staging/` and `blobs/` under `root`."""
+@dataclass(frozen=True, slots=True)
+class StagingFile:
+    """A file that is open for writing, by `writer` alone."""
 
-    def __init__(self, root: Path, disk: Disk) -> None:
+    path: Path
+    fd: int
+    writer: Writer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A blob that is open for reading. Of one that is `encrypted` each byte is checked when it is read."""
+
+    fd: int
+    blob: StoredBlob
+    encrypted: bool
+    read: Read
+
+
+class Folder:
+    """`staging/` and `blobs/` under `root`. With `keys` what is new is encrypted."""
+
+    def __init__(self, root: Path, disk: Disk, keys: MasterKeys | None = None) -> None:
         self.root = root
+        self.keys = keys or MasterKeys()
         self._staging = root / "staging"
         self._blobs = root / "blobs"
         self.disk = disk
@@ -66,40 +98,50 @@ class Folder:
         room = self.disk.statvfs(self._staging)
         return room.f_bavail * room.f_frsize
 
-    def create(self) -> tuple[Path, int]:
-        """A new staging file, open for writing."""
+    def create(self) -> StagingFile:
+        """A new staging file."""
         path = self._staging / str(uuid4())
-        return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return StagingFile(path, fd, self.writer(fd, self.new_key()))
 
-    def write(self, fd: int, data: bytes) -> None:
+    def new_key(self) -> bytes | None:
+        """A key for one file, if files are encrypted."""
+        return os.urandom(KEY_BYTES) if self.keys.newest else None
+
+    def writer(self, fd: int, key: bytes | None, *, first: int = 0, last: bool = True) -> Writer:
+        """Writes where `fd` stands; with a key encrypted pieces from number `first` on, to the file's end if `last`."""
+        put = partial(self.write, fd)
+        return PlainWriter(put) if key is None else PieceWriter(put, key, first=first, last=last)
+
+    def write(self, fd: int, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[self.disk.write(fd, view) :]
 
-    def discard(self, staging: Path, fd: int) -> None:
-        os.close(fd)
-        staging.unlink(missing_ok=True)
+    def discard(self, staging: StagingFile) -> None:
+        os.close(staging.fd)
+        staging.path.unlink(missing_ok=True)
 
-    def publish(self, blob_id: str, staging: Path, fd: int, footer: Footer) -> bool:
-        """The end of a write, from the footer on: True when this made the blob. Raises `AlreadyExists`.
+    def publish(self, blob_id: str, staging: StagingFile, footer: Footer) -> bool:
+        """The end of a write, from its last bytes on: True when this made the blob. Raises `AlreadyExists`.
 
-        Closes `fd` and removes `staging`, whatever happens.
+        Closes and removes the staging file, whatever happens.
         """
         try:
-            return self.seal(blob_id, staging, fd, footer)
+            encryption = staging.writer.finish()
+            return self.seal(blob_id, staging.path, staging.fd, footer, encryption)
         finally:
-            os.close(fd)
-            staging.unlink(missing_ok=True)
+            self.discard(staging)
 
-    def seal(self, blob_id: str, file: Path, fd: int, footer: Footer) -> bool:
+    def seal(self, blob_id: str, file: Path, fd: int, footer: Footer, encryption: Encryption | None) -> bool:
         """Add the footer where `fd` stands, and give the file the blob's name: True when this made the blob, which
         is on disk then. Raises `AlreadyExists`.
         """
-        self.write(fd, footer.pack())
+        self.write(fd, pack_encrypted(footer, encryption, blob_id, self.keys) if encryption else footer.pack())
         crash_at("blob.written")
         self.disk.fsync(fd)
         crash_at("blob.synced")
-        created = _link(file, self._path(blob_id), footer)
+        created = self._link(file, blob_id, footer)
         crash_at("blob.named")
         try:
             # Also when the blob was there already: who made it may not have come as far as this.
@@ -114,28 +156,33 @@ class Folder:
         """See to it that the blob's name, or that it has none, is on disk."""
         self.sync(self._path(blob_id).parent)
 
-    def open(self, blob_id: str) -> tuple[int, StoredBlob]:
-        """A descriptor for reading, and what it is. Raises `NotFound`."""
+    def open(self, blob_id: str) -> OpenFile:
+        """Open for reading. Raises `NotFound`, and `Unavailable` when its key isn't here."""
         try:
             fd = os.open(self._path(blob_id), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound from None
         try:
             status = os.fstat(fd)
-            footer = read_footer(fd, status.st_size)
-            if footer is None:
-                log.error("blob.corrupt", blob=blob_id, reason="The file has no footer that fits.")
-                raise NotFound
+            try:
+                footer, encryption = self._footer(blob_id, fd, status.st_size)
+            except CorruptBlob as error:
+                log.error("blob.corrupt", blob=blob_id, reason=str(error))
+                raise NotFound from None
+            except Unavailable as error:
+                log.error("blob.key_missing", blob=blob_id, reason=str(error))
+                raise
         except BaseException:
             os.close(fd)
             raise
-        return fd, StoredBlob(blob_id, footer.size, footer.sha256.hex(), _moment(status))
+        blob = StoredBlob(blob_id, footer.size, footer.sha256.hex(), _moment(status))
+        return OpenFile(fd, blob, encryption is not None, reading(fd, footer.size, encryption))
 
     def stat(self, blob_id: str) -> StoredBlob:
         """Raises `NotFound`."""
-        fd, blob = self.open(blob_id)
-        os.close(fd)
-        return blob
+        opened = self.open(blob_id)
+        os.close(opened.fd)
+        return opened.blob
 
     def delete(self, blob_id: str) -> None:
         """Raises `NotFound`, and `Unavailable` while nothing is deleted (`locks.nothing_deleted`)."""
@@ -147,6 +194,29 @@ class Folder:
             except FileNotFoundError:
                 raise NotFound from None
             self.sync_name(blob_id)
+
+    def wrap_anew(self, blob_id: str) -> bool:
+        """Wrap the blob's key under the newest one; False when it is so, or the blob isn't encrypted.
+
+        The blob can be read meanwhile. Raises `NotFound`, `Unavailable` when its key isn't here, `CorruptBlob`.
+        """
+        try:
+            fd = os.open(self._path(blob_id), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound from None
+        try:
+            status = os.fstat(fd)
+            footer = find_encrypted(fd, status.st_size, blob_id)
+            wrapped = False
+            for offset, anew in footer.wrapped_anew(self.keys) if footer else ():
+                os.lseek(fd, offset, os.SEEK_SET)
+                self.write(fd, anew)
+                os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))  # when the blob was stored
+                self.disk.fsync(fd)
+                wrapped = True
+        finally:
+            os.close(fd)
+        return wrapped
 
     def page(self, prefix: str, after: str, limit: int) -> list[ListedBlob]:
         """Blobs by (shard, id)."""
@@ -167,6 +237,37 @@ class Folder:
                         Path(entry.path).unlink()
                         swept += 1
         return swept
+
+    def _footer(self, blob_id: str, fd: int, file_size: int) -> tuple[Footer, Encryption | None]:
+        """Raises `CorruptBlob`, and `Unavailable` when the blob's key isn't here."""
+        if plain := read_footer(fd, file_size):
+            return plain, None
+        encrypted = find_encrypted(fd, file_size, blob_id)
+        if encrypted is None:
+            raise CorruptBlob("The file has no footer that fits.")
+        return encrypted.unwrap(self.keys)
+
+    def _link(self, staging: Path, blob_id: str, footer: Footer) -> bool:
+        """Give the file its name unless that is taken: True when it was free. Raises `AlreadyExists`."""
+        final = self._path(blob_id)
+        while True:
+            try:
+                final.hardlink_to(staging)
+            except FileExistsError:
+                try:
+                    fd = os.open(final, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue  # deleted since
+                try:
+                    there, _ = self._footer(blob_id, fd, os.fstat(fd).st_size)
+                    if there != footer:
+                        raise AlreadyExists from None
+                except CorruptBlob:
+                    raise AlreadyExists from None
+                finally:
+                    os.close(fd)
+                return False
+            return True
 
     def _path(self, blob_id: str) -> Path:
         return self._blobs / _shard(blob_id) / blob_id
@@ -203,25 +304,6 @@ def as_problem(work: Callable[[], Result]) -> Result:
             raise StorageFull from error
         log.error("blob.disk_failed", error=str(error), errno=error.errno)
         raise Unavailable("The store failed.") from error
-
-
-def _link(staging: Path, final: Path, footer: Footer) -> bool:
-    """Give the file its name unless that is taken: True when it was free. Raises `AlreadyExists` for other bytes."""
-    while True:
-        try:
-            final.hardlink_to(staging)
-        except FileExistsError:
-            try:
-                fd = os.open(final, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # deleted since
-            try:
-                if read_footer(fd, os.fstat(fd).st_size) != footer:
-                    raise AlreadyExists from None
-            finally:
-                os.close(fd)
-            return False
-        return True
 
 
 def _shard(blob_id: str) -> str:

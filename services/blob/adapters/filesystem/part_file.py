@@ -8,20 +8,25 @@ from pathlib import Path
 from common.errors import Conflict, NotFound
 from services.blob.adapters.filesystem.folder import Folder
 from services.blob.adapters.filesystem.locks import lock
+from services.blob.adapters.filesystem.pieces import PIECE_BYTES, PREFIX_BYTES, stored_offset
 from services.blob.domain.uploads import Part
 
-# A record is the SHA-256 of the part, in hex, and a line end; one that a crash cut short isn't as long.
+# A record is 64 hex digits and a line end; one that a crash cut short isn't as long. They are the part's SHA-256, or
+# the prefix that its pieces are encrypted with.
 RECORD_BYTES = 65
 
 
 class PartFile:
     """Nobody else writes this part, and nobody verifies the file, until `finish` or `close`."""
 
-    def __init__(self, folder: Folder, upload: Path, place: Part) -> None:
-        """Raises `Conflict` when the upload is being verified or has been, or the part is being sent already."""
+    def __init__(self, folder: Folder, upload: Path, place: Part, key: bytes | None, *, last: bool) -> None:
+        """With a `key` the part is encrypted; `last` says that nothing comes after it.
+
+        Raises `Conflict` when the upload is being verified or has been, or the part is being sent already.
+        """
         self._folder = folder
         self._upload = upload
-        self._path = upload / f"{place.number:05}"
+        self._path = upload / record_name(place.number)
         with contextlib.ExitStack() as stack:
             data = stack.enter_context(lock(upload / "data", fcntl.LOCK_SH))
             if data is None or os.fstat(data).st_nlink != 1:
@@ -33,12 +38,10 @@ class PartFile:
                 # Its bytes are about to change, so it must not count before they have changed to the end.
                 os.ftruncate(record, 0)
                 folder.disk.fsync(record)
-            os.lseek(data, place.offset, os.SEEK_SET)
+            os.lseek(data, place.offset if key is None else stored_offset(place.offset), os.SEEK_SET)
+            self.writer = folder.writer(data, key, first=place.offset // PIECE_BYTES, last=last)
             self._data, self._record = data, record
             self._locks = stack.pop_all()
-
-    def write(self, chunk: bytes) -> None:
-        self._folder.write(self._data, chunk)
 
     def finish(self, sha256: str) -> None:
         """Let the part count, once its bytes are on disk. Closes it, whatever happens.
@@ -46,8 +49,10 @@ class PartFile:
         Raises `NotFound` when the upload was aborted meanwhile.
         """
         with self._locks:
+            encryption = self.writer.finish()
             self._folder.disk.fsync(self._data)
-            self._folder.write(self._record, f"{sha256}\n".encode())
+            record = encryption.prefixes.hex().zfill(64) if encryption else sha256
+            self._folder.write(self._record, f"{record}\n".encode())
             self._folder.disk.fsync(self._record)
             try:
                 self._folder.sync(self._upload)
@@ -66,3 +71,15 @@ def is_arrived(record: os.DirEntry[str]) -> bool:
         return record.stat(follow_symlinks=False).st_size == RECORD_BYTES
     except FileNotFoundError:
         return False
+
+
+def read_prefix(upload: Path, number: int) -> bytes | None:
+    """The prefix of an encrypted part that has arrived; None for a record that power loss has spoilt."""
+    try:
+        return bytes.fromhex((upload / record_name(number)).read_text("ascii"))[-PREFIX_BYTES:]
+    except ValueError:
+        return None
+
+
+def record_name(number: int) -> str:
+    return f"{number:05}"

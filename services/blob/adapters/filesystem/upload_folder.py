@@ -1,4 +1,4 @@
-"""The blocking half of the filesystem's uploads: `uploads/`, as `filesystem_uploads.py` describes it."""
+"""The blocking half of the filesystem's uploads: `uploads/`, as `uploads.py` describes it."""
 
 import contextlib
 import errno
@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from cryptography.exceptions import InvalidTag
 from pydantic import ValidationError
 
 from common.contracts.upload import UploadFacts, UploadStatus
-from common.errors import AlreadyExists, Conflict, NotFound
+from common.errors import AlreadyExists, Conflict, NotFound, Unavailable
 from common.logging import get_logger
 from services.blob.adapters.filesystem.folder import Folder
 from services.blob.adapters.filesystem.locks import lock
-from services.blob.adapters.filesystem.part_file import PartFile, is_arrived
+from services.blob.adapters.filesystem.master_keys import name_of
+from services.blob.adapters.filesystem.part_file import PartFile, is_arrived, read_prefix, record_name
+from services.blob.adapters.filesystem.pieces import KEY_BYTES, PIECE_BYTES, Encryption, Read, reading, stored_size
 from services.blob.adapters.footer import Footer
-from services.blob.domain.uploads import is_single, part, part_count
+from services.blob.domain.uploads import is_single, part, part_count, part_size
+from services.blob.ports import CorruptBlob
 
 READ_BYTES = 1024 * 1024
 # No opening and no removing takes so long, so what is older was left by a process that died.
@@ -38,6 +42,14 @@ class Look:
     received: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an upload's folder says that it is, and the key that its parts are encrypted with, if they are."""
+
+    facts: UploadFacts
+    key: bytes | None
+
+
 class UploadFolder:
     """The folders of all uploads, beside the blobs that they become."""
 
@@ -51,8 +63,8 @@ class UploadFolder:
 
     def look(self, facts: UploadFacts) -> Look:
         """Where the upload is; one whose blob is there loses its folder. Raises `Conflict` for other facts."""
-        kept = self._facts(facts.id)
-        if kept is not None and (kept.size, kept.sha256) != (facts.size, facts.sha256):
+        kept = self._kept(facts.id)
+        if kept is not None and (kept.facts.size, kept.facts.sha256) != (facts.size, facts.sha256):
             raise Conflict("The upload was opened with another size or digest.")
         with contextlib.suppress(NotFound):
             return Look(self._finished(facts))
@@ -70,7 +82,7 @@ class UploadFolder:
 
     def is_open(self, upload_id: str) -> bool:
         """Whether the upload has a folder that can be used."""
-        return self._facts(upload_id) is not None
+        return self._kept(upload_id) is not None
 
     def open(self, facts: UploadFacts) -> None:
         """Make the upload's folder if it isn't there; else it counts as used now, for the sweep."""
@@ -82,7 +94,7 @@ class UploadFolder:
         self.remove(facts.id)  # a folder without facts, from a machine that went down
         new = self._uploads / f"~{uuid4()}"
         new.mkdir(mode=0o700)
-        _create(new / "facts.json", facts.to_wire())
+        _create(new / "facts.json", self._packed(Kept(facts, self._folder.new_key())))
         if not is_single(facts.size):
             _create(new / "data", b"")
             for name in ("facts.json", "data"):
@@ -97,36 +109,37 @@ class UploadFolder:
         if not is_single(facts.size):
             self._folder.sync(self._uploads)
 
-    def taking(self, upload_id: str) -> UploadFacts:
-        """The facts of an upload that may take bytes. Raises `NotFound`, `AlreadyExists`, `Conflict`."""
-        facts = self._facts(upload_id)
-        if facts is None:
+    def taking(self, upload_id: str) -> Kept:
+        """An upload that may take bytes. Raises `NotFound`, `AlreadyExists`, `Conflict`."""
+        kept = self._kept(upload_id)
+        if kept is None:
             with contextlib.suppress(NotFound):
                 self._folder.stat(upload_id)
                 raise AlreadyExists("The upload is complete.")
             raise NotFound("There is no such upload, or it was given up.")
         if (self._path(upload_id) / "mismatch").exists():
             raise Conflict("What was sent isn't what was announced, and was deleted. Begin again.")
-        return facts
+        return kept
 
     def begin_part(self, upload_id: str, number: int, size: int) -> PartFile:
         """Raises `NotFound`, `AlreadyExists`, `Conflict`."""
-        facts = self.taking(upload_id)
-        place = part(facts.size, number)
-        if is_single(facts.size) or number > part_count(facts.size) or place.size != size:
+        kept = self.taking(upload_id)
+        whole = kept.facts.size
+        place = part(whole, number)
+        if is_single(whole) or number > part_count(whole) or place.size != size:
             raise Conflict("The upload isn't cut like that any more. Ask for fresh URLs.")
         try:
-            return PartFile(self._folder, self._path(upload_id), place)
+            return PartFile(self._folder, self._path(upload_id), place, kept.key, last=number == part_count(whole))
         except FileNotFoundError:  # it ended since
             self.taking(upload_id)
             raise NotFound from None
 
     def is_whole(self, upload_id: str) -> bool:
         """Whether all parts of a multipart have arrived."""
-        facts = self._facts(upload_id)
-        if facts is None or is_single(facts.size):
+        kept = self._kept(upload_id)
+        if kept is None or is_single(kept.facts.size):
             return False
-        return len(_received(self._path(upload_id))) == part_count(facts.size)
+        return len(_received(self._path(upload_id))) == part_count(kept.facts.size)
 
     def verify(self, upload_id: str, stopping: Callable[[], bool]) -> None:
         """Make the blob of a multipart that is all there, or record the mismatch. Returns without having done
@@ -134,21 +147,29 @@ class UploadFolder:
         """
         path = self._path(upload_id)
         with contextlib.suppress(FileNotFoundError), lock(path / "data", fcntl.LOCK_EX) as fd:
-            facts = self._facts(upload_id)
-            if fd is None or facts is None or len(_received(path)) < part_count(facts.size):
+            kept = self._kept(upload_id)
+            if fd is None or kept is None or len(_received(path)) < part_count(kept.facts.size):
                 return
+            facts = kept.facts
             if os.fstat(fd).st_nlink != 1:  # it is the blob already, and must not be touched
                 self._finished(facts)
                 return
-            sha256 = _digest(fd, facts.size, stopping)
+            encryption = _encryption(path, facts, kept.key) if kept.key else None
+            if kept.key and encryption is None:
+                return
+            try:
+                sha256 = _digest(reading(fd, facts.size, encryption), facts.size, stopping)
+            except CorruptBlob:
+                self.mismatch(upload_id)
+                return
             if sha256 is None:
                 return
             if facts.sha256 not in (None, sha256.hex()):
                 self.mismatch(upload_id)
                 return
-            os.lseek(fd, facts.size, os.SEEK_SET)
+            os.lseek(fd, stored_size(facts.size) if encryption else facts.size, os.SEEK_SET)
             try:
-                self._folder.seal(upload_id, path / "data", fd, Footer(facts.size, sha256))
+                self._folder.seal(upload_id, path / "data", fd, Footer(facts.size, sha256), encryption)
             except AlreadyExists:
                 self.mismatch(upload_id)
             else:
@@ -176,9 +197,34 @@ class UploadFolder:
         shutil.rmtree(removed, ignore_errors=True)  # what stays is swept
         return True
 
+    def names(self) -> list[str]:
+        """The ids of all uploads."""
+        return [entry.name for entry in self._entries()]
+
     def unfinished(self) -> list[str]:
         """The multiparts that are all there, which a process that died may have left."""
-        return [entry.name for entry in self._entries() if self.is_whole(entry.name)]
+        found = []
+        for entry in self._entries():
+            try:
+                if self.is_whole(entry.name):
+                    found.append(entry.name)
+            except Unavailable as error:
+                log.error("upload.key_missing", upload=entry.name, reason=str(error))
+        return found
+
+    def wrap_anew(self, upload_id: str) -> bool:
+        """Wrap the key of an upload under the newest one; False when it is so, or the upload isn't encrypted or over.
+
+        Raises `Unavailable` when its key isn't here.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            # By its descriptor: another upload may get the name.
+            folder = os.open(self._path(upload_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return self._wrap_anew(upload_id, folder)
+            finally:
+                os.close(folder)
+        return False
 
     def sweep(self, before: float) -> int:
         """Remove the uploads to which nothing was done since that moment (seconds since the epoch)."""
@@ -200,11 +246,43 @@ class UploadFolder:
             self.remove(facts.id)
         return UploadStatus(id=facts.id, state="COMPLETE", size=blob.size, sha256=blob.sha256)
 
-    def _facts(self, upload_id: str) -> UploadFacts | None:
+    def _kept(self, upload_id: str) -> Kept | None:
+        """Raises `Unavailable` when the upload's key isn't here."""
         try:
-            return UploadFacts.model_validate_json((self._path(upload_id) / "facts.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return self._unpacked(upload_id, (self._path(upload_id) / "facts.json").read_bytes())
+        except FileNotFoundError:
             return None
+
+    def _packed(self, kept: Kept) -> bytes:
+        facts = kept.facts.to_wire()
+        return facts if kept.key is None else self._folder.keys.wrap(kept.key + facts, _about(kept.facts.id))
+
+    def _unpacked(self, upload_id: str, packed: bytes) -> Kept | None:
+        try:
+            if name_of(packed) is None:
+                return Kept(UploadFacts.model_validate_json(packed), None)
+            secret = self._folder.keys.unwrap(packed, _about(upload_id))
+            return Kept(UploadFacts.model_validate_json(secret[KEY_BYTES:]), secret[:KEY_BYTES])
+        except (ValidationError, InvalidTag):  # a power failure has cut it short
+            return None
+
+    def _wrap_anew(self, upload_id: str, folder: int) -> bool:
+        with os.fdopen(os.open("facts.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
+            packed, status = file.read(), os.fstat(file.fileno())
+        kept = self._unpacked(upload_id, packed)
+        if kept is None or kept.key is None or name_of(packed) == self._folder.keys.newest:
+            return False
+        name = f"facts.{uuid4()}"
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            self._folder.write(fd, self._packed(kept))
+            os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))  # when the upload was used
+            self._folder.disk.fsync(fd)
+            os.rename(name, "facts.json", src_dir_fd=folder, dst_dir_fd=folder)
+            self._folder.disk.fsync(folder)
+        finally:
+            os.close(fd)
+        return True
 
     def _entries(self) -> list[Path]:
         return [entry for entry in self._uploads.iterdir() if not entry.name.startswith("~")]
@@ -220,6 +298,22 @@ class UploadFolder:
             os.close(fd)
 
 
+def _about(upload_id: str) -> bytes:
+    return b"upload\n" + upload_id.encode()
+
+
+def _encryption(path: Path, facts: UploadFacts, key: bytes) -> Encryption | None:
+    """What the parts are encrypted with. None when a record has been spoilt, which doesn't count any more then."""
+    prefixes = b""
+    for number in range(1, part_count(facts.size) + 1):
+        prefix = read_prefix(path, number)
+        if prefix is None:
+            os.truncate(path / record_name(number), 0)
+            return None
+        prefixes += prefix
+    return Encryption(key, part_size(facts.size) // PIECE_BYTES, prefixes)
+
+
 def _received(path: Path) -> frozenset[int]:
     """The numbers of the parts whose records are whole."""
     try:
@@ -229,13 +323,13 @@ def _received(path: Path) -> frozenset[int]:
         return frozenset()
 
 
-def _digest(fd: int, size: int, stopping: Callable[[], bool]) -> bytes | None:
+def _digest(read: Read, size: int, stopping: Callable[[], bool]) -> bytes | None:
     sha256 = hashlib.sha256()
     position = 0
     while position < size:
         if stopping():
             return None
-        chunk = os.pread(fd, min(READ_BYTES, size - position), position)
+        chunk = read(position, min(position + READ_BYTES, size))
         if not chunk:
             raise OSError("the file is shorter than its parts")
         sha256.update(chunk)

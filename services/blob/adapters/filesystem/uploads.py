@@ -13,6 +13,9 @@ Design
 
     A single upload is staged and published as any blob is, and checked on the way.
 
+    With keys `facts.json` is wrapped, together with the key that the parts are encrypted with. Parts begin where pieces
+    do; and a record holds the prefix of its part's nonces, and no digest.
+
     `~…` is a folder that is just being made or removed, so that both happen in one step.
 
 Trade-offs
@@ -31,7 +34,6 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TypeVar
 
 from common.contracts.upload import CompletedPart, UploadFacts, UploadPart, UploadPlan, UploadRequest, UploadStatus
@@ -39,10 +41,9 @@ from common.errors import AlreadyExists, DigestMismatch, Forbidden, TooLarge
 from common.loops import attempt, stop
 from services.blob.adapters.filesystem.folder import as_problem
 from services.blob.adapters.filesystem.part_file import PartFile
-from services.blob.adapters.filesystem.store import CHECK_ROOM_BYTES, FilesystemBlobStore
+from services.blob.adapters.filesystem.store import Arriving, FilesystemBlobStore
 from services.blob.adapters.filesystem.upload_folder import Look, UploadFolder
 from services.blob.adapters.footer import FOOTER_BYTES
-from services.blob.adapters.hashing import HashBeside
 from services.blob.domain.digests import entity_tag
 from services.blob.domain.grants import Grant, GrantSigner
 from services.blob.domain.uploads import is_single, part_size, parts_from
@@ -168,7 +169,7 @@ class FilesystemUploads:
 
     async def _receive_single(self, grant: Grant, body: AsyncIterator[bytes], sha256: str | None) -> str:
         upload_id = grant.upload_id
-        facts = await self._in_thread(lambda: self._folder.taking(upload_id))
+        facts = (await self._in_thread(lambda: self._folder.taking(upload_id))).facts
         async with self._store.stage(upload_id, grant.size) as staged:
             async for chunk in _exactly(body, grant.size):
                 await staged.write(chunk)
@@ -188,22 +189,15 @@ class FilesystemUploads:
     async def _receive_part(self, grant: Grant, number: int, body: AsyncIterator[bytes], sha256: str | None) -> str:
         self._store.check_room(grant.size)
         part = await self._begin_part(grant, number)
-        written = room_checked_at = 0
+        arriving = Arriving(self._store, part.writer)
         try:
-            hashing = HashBeside(self._store.executor)
             async for chunk in _exactly(body, grant.size):
-                written += len(chunk)
-                if written - room_checked_at >= CHECK_ROOM_BYTES:
-                    self._store.check_room(len(chunk))
-                    room_checked_at = written
-                as_problem(partial(part.write, chunk))
-                await hashing.update(chunk)
-            digest = (await hashing.digest()).hex()
+                await arriving.write(chunk)
+            digest = (await arriving.digest()).hex()
             if sha256 not in (None, digest):
                 raise DigestMismatch
         except BaseException:
-            # Not in a thread: no block is freed here, so it doesn't wait for the disk.
-            part.close()
+            await arriving.give_up(part.close)
             raise
         await self._in_thread(lambda: part.finish(digest))
         if await self._in_thread(lambda: self._folder.is_whole(grant.upload_id)):
