@@ -33,6 +33,7 @@ from deploy.local.supervisor import die_with_runner
 from services.blob.adapters.filesystem.locks import nothing_deleted
 
 PARTS = ("database", "blobs", "keys")
+_OF_BLOB = ("blobs", "known-keys")  # and neither staging nor uploads
 _OF_MONGODB = ("admin", "config", "local")
 _CONNECT_MILLISECONDS = 3000
 _DOCUMENTS_AT_ONCE = 100
@@ -58,7 +59,9 @@ def backup(settings: LocalSettings, to: Path, say: Say) -> None:
             say("Copying the database ...")
             _dump(session, part / "database")
             say("Copying the blobs ...")
-            _copy(data / "blobs" / "blobs", part / "blobs" / "blobs")
+            for name in _OF_BLOB:
+                if (data / "blobs" / name).is_dir():
+                    _copy(data / "blobs" / name, part / "blobs" / name)
         _copy(data / "keys", part / "keys")
         _sync(part)
         part.rename(to)

@@ -1,6 +1,7 @@
 """A backup that is made beside a running Gristmill starts as another one: with the same jobs, bytes and tokens."""
 
 import asyncio
+import base64
 import contextlib
 import sys
 from pathlib import Path
@@ -30,7 +31,10 @@ async def make(what: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 async def test_what_ends_while_a_backup_is_made_can_be_done_again_from_it(tmp_path: Path) -> None:
-    first, copy = environment(tmp_path / "first"), tmp_path / "copy"
+    keys, copy = tmp_path / "keys", tmp_path / "copy"
+    keys.mkdir()
+    (keys / "2026-12").write_bytes(base64.b64encode(bytes(32)))
+    first = {**environment(tmp_path / "first"), "BLOB_KEYS": str(keys)}
     loop, database_copied, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def say(line: str) -> None:
@@ -51,8 +55,10 @@ async def test_what_ends_while_a_backup_is_made_can_be_done_again_from_it(tmp_pa
         await backing_up
         await logged(local, "blob", "request.completed", method="DELETE", status=204)
 
-    second = environment(tmp_path / "second")
+    second = {**environment(tmp_path / "second"), "BLOB_KEYS": str(keys)}
     await make("restore", copy, second)
+    # Without this a key that is lost would be noticed by readers only.
+    assert [known.name for known in (tmp_path / "second/blobs/known-keys").iterdir()] == ["2026-12"]
     async with running(second) as local, local.client() as http:
         await assert_completes(http, waiting)
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import httptools
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -22,6 +23,23 @@ SHORT_BODY_BYTES = 64 * 1024
 _TOO_LARGE = {"type": "about:blank", "title": "Request Header Fields Too Large", "status": 431}
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Takes what follows the headers of a request with `Upgrade` for its body, which httptools never does: it would
+    parse the body as the next request.
+    """
+
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets them
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn gives it no other
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._protocol.go_on_without_upgrade(data[upgrade.args[0] :])
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection. It is closed when a request's headers, the first's or a later one's, take too long to arrive.
 
@@ -30,6 +48,8 @@ class HttpProtocol(HttpToolsProtocol):
     A response that is sent before its request's body has arrived closes the connection, unless the body is short. A
     server that closed at once would reset the connection, and a client that still sends may lose the response. So what
     comes is dropped for `LINGER_SECONDS` first (RFC 9112, 9.6); the request itself is over by then, and counts nowhere.
+
+    `Upgrade` is ignored (RFC 9110, 7.8), as HTTP/2 and WebSockets aren't offered.
     """
 
     def __init__(
@@ -40,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
         self._header_seconds = header_seconds
         self._take_seconds = take_seconds
         self._untaken: asyncio.TimerHandle | None = None
@@ -93,6 +114,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade():
+            return
         self._end_headers()
         super().on_headers_complete()
 
@@ -117,6 +140,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade():
+            return
         super().on_message_complete()
         self.cycle.transport = self.transport
         if not (self.cycle.more_body or self.cycle.response_started):
@@ -125,6 +150,21 @@ class HttpProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         self._keeps_alive = False
         super().shutdown()
+
+    def _is_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def go_on_without_upgrade(self, rest: bytes) -> None:
+        """Parse the headers again as if `Upgrade` weren't among them, and `rest`, which has come behind them."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # is refused, and what follows it is no HTTP
+            self.cycle.keep_alive = False
+            self._lingering = True
+            return
+        fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        head = method + b" " + self.url + b" HTTP/1.1\r\n" + b"".join(fields) + b"\r\n"
+        self.parser = _Parser(self)
+        self.parser.feed_data(head + rest)
 
     def linger(self) -> None:
         """Drop what comes, and close a little later."""

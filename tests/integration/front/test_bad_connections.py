@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -267,3 +269,63 @@ async def test_a_token_over_8_kb_is_refused_on_the_wire(address: str) -> None:
     bearer = base64.urlsafe_b64encode(b"x" * 9000).decode()
     async with httpx.AsyncClient(base_url=address, headers={"Authorization": f"Bearer {bearer}"}) as client:
         assert (await client.get("/api/v1/processor")).status_code == 401
+
+
+UPGRADE = b"Host: front\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAo\r\n"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b'{"nothing": 1}', b"422"), (b"GET /api/v1/job HTTP/1.1\r\nHost: smuggled\r\n\r\n", b"400")],
+    ids=["json", "request"],
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_body_behind_an_upgrade_is_a_body_and_no_request(
+    address: str, framing: str, body: bytes, status: bytes, together: bool
+) -> None:
+    """RFC 9110, 7.8: a server may ignore `Upgrade`. Java's HttpClient sends it with every request."""
+    fields = b"Content-Type: application/json\r\nAuthorization: Bearer " + token().encode() + b"\r\n"
+    if framing == "length":
+        fields += b"Content-Length: %d\r\n" % len(body)
+    else:
+        fields, body = fields + b"Transfer-Encoding: chunked\r\n", chunk(body) + chunk(b"")
+    head = b"POST /api/v1/job HTTP/1.1\r\n" + UPGRADE + fields + b"\r\n"
+    wire = await Wire.open(address)
+    for piece in [head + body] if together else [head, body]:
+        await wire.send(piece)
+        await asyncio.sleep(0.05)  # so that they come apart
+    await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n")
+    response = await asyncio.wait_for(wire.reader.read(), 20)
+    assert re.findall(rb"HTTP/1.1 (\d+)", response) == [status, b"200"]
+    wire.writer.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+async def test_curl_that_would_rather_speak_http_2_sends_its_file(address: str) -> None:
+    arguments = ["--http2", "-sS", "-H", f"Authorization: Bearer {token()}", "-H", "Content-Type: application/json"]
+    process = await asyncio.create_subprocess_exec(
+        "curl", *arguments, "-d", '{"nothing": 1}', f"{address}/api/v1/job", stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert b"/nothing" in said, "the fault that the body has"
+
+
+async def test_requests_behind_an_upgrade_without_a_body_are_answered_in_turn(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.send(b"GET /livez HTTP/1.1\r\n" + UPGRADE + b"\r\nGET /nothing HTTP/1.1\r\nHost: front\r\n\r\n")
+    for status in (b"200", b"404"):
+        head = await asyncio.wait_for(wire.reader.readuntil(b"\r\n\r\n"), 20)
+        assert head.split()[1] == status
+        (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        await wire.reader.readexactly(int(length.split()[1]))
+    wire.writer.close()
+
+
+async def test_connect_is_refused_and_nothing_behind_it_is_a_request(address: str) -> None:
+    wire = await Wire.open(address)
+    await wire.send(b"CONNECT front:443 HTTP/1.1\r\nHost: front\r\n\r\nGET /livez HTTP/1.1\r\nHost: front\r\n\r\n")
+    response = await asyncio.wait_for(wire.reader.read(), 20)
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert response.split()[1] in (b"400", b"404", b"405")
+    wire.writer.close()
