@@ -9,7 +9,8 @@ from typing import Any
 
 import httptools
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from common.errors import Malformed
 
@@ -17,6 +18,7 @@ HEADER_SECONDS = 10.0
 # What is written at a time has to be taken in this time; the largest of these pieces has half a MiB.
 TAKE_SECONDS = 60.0
 MAX_HEADER_BYTES = 64 * 1024
+MOST_AHEAD = 16
 LINGER_SECONDS = 2.0
 # A shorter body is in the kernel's buffers anyway, and the server reads and drops it; the connection can stay.
 SHORT_BODY_BYTES = 64 * 1024
@@ -50,6 +52,9 @@ class HttpProtocol(HttpToolsProtocol):
     comes is dropped for `LINGER_SECONDS` first (RFC 9112, 9.6); the request itself is over by then, and counts nowhere.
 
     `Upgrade` is ignored (RFC 9110, 7.8), as HTTP/2 and WebSockets aren't offered.
+
+    Requests may be sent ahead, before the response to the one before has ended: `MOST_AHEAD` of them, and for
+    `header_seconds`. Until then nothing is read, so nobody would see that the client has gone.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_seconds = header_seconds
         self._take_seconds = take_seconds
         self._untaken: asyncio.TimerHandle | None = None
+        self._ahead: asyncio.TimerHandle | None = None
+        self._under_way: RequestResponseCycle | None = None
         self._header_bytes = 0
         self._in_headers = True
         self._deadline: asyncio.TimerHandle | None = None
@@ -77,6 +84,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_headers()
         self._end_untaken()
+        self._end_ahead()
+        if self._under_way is not None and not self._under_way.response_complete:
+            # uvicorn tells only the last that came, which may be one that was sent ahead.
+            self._under_way.disconnected = True
+            self._under_way.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -118,6 +130,19 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._end_headers()
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_AHEAD:
+            self.transport.abort()
+        self._expect_turn()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._under_way = cycle
+        self._end_ahead()
+        self._expect_turn()
+        super()._start_asgi_task(cycle, app)
+
+    def _expect_turn(self) -> None:
+        if self.pipeline and self._ahead is None:
+            self._ahead = self.loop.call_later(self._header_seconds, self.transport.abort)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_headers:  # else it is a trailer, which nobody asks for and no size limits (RFC 9110, 6.5)
@@ -183,6 +208,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._ahead = None
 
     def _end_untaken(self) -> None:
         if self._untaken is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ async def front(platform: Platform) -> Watched:
 
 @pytest.fixture(scope="module")
 async def address(front: Watched) -> AsyncIterator[str]:
-    async with serving(front) as url:
+    async with serving(front, header_seconds=1) as url:
         yield url
 
 
@@ -107,6 +107,22 @@ async def test_a_wait_ends_with_its_client(platform: Platform, address: str, fro
         return bool(waits.used == 2)
 
     await eventually(all_wait)
+    close(wires)
+    await nothing_held(platform)
+
+
+async def test_a_wait_ends_with_its_client_though_another_request_was_sent_ahead(
+    platform: Platform, address: str, waiting_job: str
+) -> None:
+    wires = await hanging(address, 2, f"GET /api/v1/job/{waiting_job}/status HTTP/1.1\r\nPrefer: wait=60")
+    waits = platform.front.app.state.dependencies.waits
+
+    async def all_wait() -> bool:
+        return bool(waits.used == 2)
+
+    await eventually(all_wait)
+    for wire in wires:
+        await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\n")
     close(wires)
     await nothing_held(platform)
 
@@ -248,6 +264,16 @@ async def test_slow_readers_of_one_owner_leave_places_to_others(
         assert response.status_code == 200
     close(wires)
     await nothing_held(platform)
+
+
+async def test_a_download_takes_no_requests_without_end(address: str, output: tuple[str, Endless]) -> None:
+    (wire,) = await hanging(address, 1, f"GET {output[0]} HTTP/1.1")
+    assert await statuses([wire], 1) == [200]
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            while await wire.reader.read(256 * KIB):
+                await wire.send(b"GET /livez HTTP/1.1\r\nHost: front\r\n\r\n")
+    close([wire])
 
 
 async def test_a_download_ends_with_its_client(platform: Platform, address: str, output: tuple[str, Endless]) -> None:
