@@ -94,11 +94,21 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         # Whoever doesn't read would hold the response, and what it is read from, for ever.
-        self._untaken = self.loop.call_later(self._take_seconds, self.transport.abort)
+        self._expect_taken()
 
     def resume_writing(self) -> None:
         self._end_untaken()
         super().resume_writing()
+        if self.transport.is_closing():
+            self._close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         if self._lingering:
@@ -195,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Drop what comes, and close a little later."""
         self._end_headers()
         self._lingering = True
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(LINGER_SECONDS, self._close)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, Malformed(msg).document())
@@ -223,7 +233,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._set_deadline()  # the response to the request before this one is still under way
         else:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """What was written before has to be taken in time here too."""
+        self.transport.close()
+        self._expect_taken()
+
+    def _expect_taken(self) -> None:
+        if self._untaken is None:
+            self._untaken = self.loop.call_later(self._take_seconds, self.transport.abort)
 
     def _refuse(self, status: int, document: dict[str, Any]) -> None:
         self.linger()
@@ -232,7 +251,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
-                self.transport.close()
+                self._close()
                 return
         body = to_json(document)
         self.transport.write(

@@ -1,16 +1,23 @@
 """More requests than a process can work on are refused at once, and who takes nothing of a response is let go."""
 
 import asyncio
+import socket
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from common.web.serve import Listener, new_server
+from tests.support.platform import eventually
 from tests.support.serving import serving
 
 MOST = 3
+KERNEL_BYTES = 4096
+# What the process holds of a response before it would wait for its client.
+LEFT_BYTES = 32 * 1024
 
 
 class Slow:
@@ -72,6 +79,33 @@ async def test_who_takes_nothing_of_an_answer_is_let_go() -> None:
         async with asyncio.timeout(20):
             await ended.wait()
         writer.close()
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+async def test_who_leaves_the_end_of_an_answer_is_let_go(connection: str) -> None:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        host, port = listening.getsockname()
+        answer = Response(bytes(LEFT_BYTES + 4 * KERNEL_BYTES))
+        server = new_server(Listener(answer, host, port), drain_seconds=1, take_seconds=0.3)
+        served = asyncio.create_task(server.serve(sockets=[listening]))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+            client.connect((host, port))
+            client.sendall(f"GET / HTTP/1.1\r\nHost: here\r\nConnection: {connection}\r\n\r\n".encode())
+
+            async def answered() -> bool:
+                return server.server_state.total_requests == 1
+
+            async def closed() -> bool:
+                return not server.server_state.connections
+
+            await eventually(answered)
+            await eventually(closed)
+        server.should_exit = True
+        await served
 
 
 async def _gone(receive: Receive) -> None:
