@@ -91,11 +91,12 @@ class Core:
 
 @asynccontextmanager
 async def open_core(
-    settings: CoreSettings, *, blobs: Blobs | None = None, runs: Runs | None = None
+    settings: CoreSettings, *, mongodb: Client | None = None, blobs: Blobs | None = None, runs: Runs | None = None
 ) -> AsyncIterator[Core]:
     """Open the database and the clients of blob and job, unless these are handed in."""
     async with AsyncExitStack() as stack:
-        mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
+        if mongodb is None:
+            mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
         store = MongoJobStore(mongodb, settings.database)
         inline = MongoInlineStore(mongodb, settings.database)
         signer = ServiceTokenSigner.from_file("front", settings.key_file)
