@@ -26,7 +26,7 @@ class JobStore(Protocol):
 
     async def insert_created(self, job: NewJob, lease_seconds: float) -> Job:
         """Write a job as `CREATED`, under a lease of `lease_seconds`. A job with this id that is there already stays
-        as it is. Returns the job as it is now.
+        as it is. Returns the job as it is now; of one that this call has written, `find` alone knows the exact times.
         """
 
     async def insert_stored(self, job: NewJob, lease_seconds: float) -> Job:

@@ -1,8 +1,8 @@
 """A job, its states, and every change that they allow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -173,6 +173,28 @@ class NewJob:
     deadline_seconds: int | None = None
     traceparent: str | None = None
     """The trace that it is a part of, if there is one."""
+
+    def written(self, states: Sequence[Status], at: datetime) -> Job:
+        """The job that this is once it is written, at that moment, as one that has been in these states."""
+        return Job(
+            id=self.id,
+            owner=self.owner,
+            status=states[-1],
+            name=self.name,
+            mimetype=self.mimetype,
+            size=self.size,
+            processor=self.processor,
+            params=self.params,
+            created_at=at,
+            updated_at=at,
+            sha256=self.sha256,
+            encoding=self.encoding,
+            history=tuple((status, at) for status in states),
+            deadline_seconds=self.deadline_seconds,
+            traceparent=self.traceparent,
+            retention=self.retention,
+            expires_at=at + timedelta(seconds=self.retention.seconds),
+        )
 
 
 @dataclass(frozen=True, slots=True)
