@@ -277,7 +277,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
-        internal_app.include_router(internal.router(TakeReports(core.jobs, core.advance)))
+        internal_app.include_router(internal.router(TakeReports(core.jobs, core.advance, changes.wake)))
         internal_app.include_router(metrics.router())
         problems.install(internal_app)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 
@@ -157,9 +158,35 @@ async def test_only_the_transitions_of_the_table_take_hold(stores: Stores, statu
     won = await stores.jobs.apply(job_id, transition_to(target), LONG)
     job = await stores.jobs.find(job_id)
     assert job is not None
-    assert won == (target in TRANSITIONS[status])
+    # That a run has ended proves that job had it.
+    proves = status is Status.STORED and target in (Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR)
+    assert won == (proves or target in TRANSITIONS[status])
     assert job.status is (target if won else status)
-    assert [entry for entry, _ in job.history] == [Status.CREATED, *PATHS[status], *([target] if won else [])]
+    steps = [*([Status.SUBMITTED] if proves else []), target]
+    assert [entry for entry, _ in job.history] == [Status.CREATED, *PATHS[status], *(steps if won else [])]
+
+
+@pytest.mark.parametrize("late", [-LONG, 0, LONG])
+async def test_an_end_says_when_job_took_the_run_and_history_stays_in_order(stores: Stores, late: float) -> None:
+    job_id = await job_in(stores, Status.STORED)
+    at = await stores.jobs.now() + timedelta(seconds=late)
+    assert await stores.jobs.apply(job_id, Transition.cancelled(submitted_at=at))
+    job = await stores.jobs.find(job_id)
+    assert job is not None
+    (_, created), (_, stored), (submitted, submitted_at), (ended, ended_at) = job.history
+    assert (submitted, ended) == (Status.SUBMITTED, Status.CANCELLED)
+    assert submitted_at == min(ended_at, max(at, stored))
+    assert created <= stored <= submitted_at <= ended_at
+
+
+async def test_a_job_that_is_submitted_keeps_the_time_that_it_has(stores: Stores) -> None:
+    job_id = await job_in(stores, Status.SUBMITTED)
+    before = await stores.jobs.find(job_id)
+    assert before is not None
+    await stores.jobs.apply(job_id, Transition.cancelled(submitted_at=before.created_at - timedelta(seconds=1)))
+    after = await stores.jobs.find(job_id)
+    assert after is not None
+    assert after.history[:-1] == before.history
 
 
 async def test_the_fields_of_a_transition_are_kept(stores: Stores) -> None:

@@ -73,14 +73,17 @@ class MemoryJobStore:
             return False
         if transition.by_front_alone and not entry.job.is_fronts_alone:
             return False
-        now, target = self.clock.now, transition.target
+        now, target, history = self.clock.now, transition.target, entry.job.history
+        if transition.proves_submission and entry.job.status is Status.STORED:
+            at = transition.submitted_at or now
+            history = (*history, (Status.SUBMITTED, min(now, max(at, history[-1][1]))))
         entry.job = replace(
             entry.job,
             **transition.fields,
             status=target,
             updated_at=now,
             phase=None,
-            history=(*entry.job.history, (target, now)),
+            history=(*history, (target, now)),
         )
         entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
         entry.upload_due_at = None

@@ -227,7 +227,7 @@ class JobStates(RuleBasedStateMachine):
         if run is None or run.status is RunState.QUEUED:
             return
         self.fuse.set(*crash)
-        settled = self.process(TakeReports(self.fused_jobs, self.advance)([run]))
+        settled = self.process(TakeReports(self.fused_jobs, self.advance, lambda _: None)([run]))
         if settled:
             job = self.now(job_id)
             assert job is None or job.status.is_final, "front says settled once it is final"

@@ -56,13 +56,13 @@ class Advance:
             try:
                 blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content), labels=_labels_of(job))
             except _DEFINITE_REFUSALS as refusal:
-                await self.finish(job, Transition.not_stored(_refused(refusal)))
+                await self.finish(job.id, Transition.not_stored(_refused(refusal)))
                 return None
         else:
             # Somebody else has stored it since, or the bytes are lost.
             found = await self._blobs.head(input_blob_id(job.id))
             if found is None:
-                await self.finish(job, Transition.not_stored(INPUT_LOST))
+                await self.finish(job.id, Transition.not_stored(INPUT_LOST))
                 return None
             blob = found
         won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
@@ -77,7 +77,7 @@ class Advance:
         try:
             await self._hand_over(job)
         except _DEFINITE_REFUSALS as refusal:
-            await self.finish(job, Transition.not_submitted(_refused(refusal)))
+            await self.finish(job.id, Transition.not_submitted(_refused(refusal)))
         else:
             await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
 
@@ -104,22 +104,21 @@ class Advance:
 
     async def settle(self, job: Job, run: RunStatus) -> None:
         """Apply the state of a run. If job knows a run it was submitted, unless it was cancelled."""
-        if run.status is RunState.CANCELLED:
-            await self.finish(job, Transition.cancelled(run.started_at))
-            return
-        if job.status is Status.STORED:
-            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
-        if run.status is RunState.SUCCESS:
-            outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
-            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs, run.started_at))
-        elif run.status is RunState.FAILED:
-            error = run.error or RunError(type="internal", detail="The processor failed.")
-            failed = Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at)
-            await self.finish(job, failed)
+        if run.status in (RunState.QUEUED, RunState.RUNNING):
+            if job.status is Status.STORED:
+                await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+        else:
+            await self.end(run)
 
-    async def finish(self, job: Job, transition: Transition) -> None:
-        """Make a job final. The one place where that is done: what has to follow the end of a job belongs here."""
-        await self._jobs.apply(job.id, transition)
+    async def end(self, run: RunStatus) -> bool:
+        """End the job of a run that has ended, in one write. Returns whether this call has ended it."""
+        return await self.finish(run.id, _end_of(run))
+
+    async def finish(self, job_id: str, transition: Transition) -> bool:
+        """Make a job final. The one place where that is done: what has to follow the end of a job belongs here.
+        Returns whether this call has made it so.
+        """
+        return await self._jobs.apply(job_id, transition)
 
     @asynccontextmanager
     async def _lease_kept(self, job: Job) -> AsyncIterator[None]:
@@ -138,6 +137,16 @@ class Advance:
 
 def _refused(refusal: Problem) -> JobError:
     return JobError("refused", f"It was refused: {refusal.detail}")
+
+
+def _end_of(run: RunStatus) -> Transition:
+    if run.status is RunState.CANCELLED:
+        return Transition.cancelled(run.started_at, run.queued_at)
+    if run.status is RunState.SUCCESS:
+        outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
+        return Transition.completed(run.fence, run.attempt, outputs, run.started_at, run.queued_at)
+    error = run.error or RunError(type="internal", detail="The processor failed.")
+    return Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at, run.queued_at)
 
 
 def _run_of(job: Job) -> RunSubmit:

@@ -37,16 +37,16 @@ class Ceiling:
 
 
 ONE_AT_A_TIME = {
-    "front: commands": Ceiling(9.3),
+    "front: commands": Ceiling(7.3),
     "job: commands": Ceiling(8),
-    "commands": Ceiling(17, goal=10),
+    "commands": Ceiling(15, goal=10),
     "waiting for the journal": Ceiling(7.5, goal=5),
     "HTTP requests": Ceiling(8.2, goal=8),
 }
 SIXTEEN_AT_A_TIME = {
-    "front: commands": Ceiling(8.6),
+    "front: commands": Ceiling(6.7),
     "job: commands": Ceiling(13.2),
-    "commands": Ceiling(21.5, goal=6),
+    "commands": Ceiling(19.5, goal=6),
     "waiting for the journal": Ceiling(7.8, goal=4),
     "HTTP requests": Ceiling(7.2, goal=6),
 }

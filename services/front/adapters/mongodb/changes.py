@@ -42,6 +42,7 @@ class MongoChanges:
                 self._listeners.pop(job_id, None)
 
     def wake(self, job_id: str) -> None:
+        """The job has ended: those who wait for it here look at once, and not only when the stream says so."""
         for ended in self._listeners.get(job_id, ()):
             ended.set()
 

@@ -164,6 +164,7 @@ class MongoJobStore:
                     "history": {
                         "$concatArrays": [
                             "$history",
+                            *_on_the_way(transition),
                             [{"status": transition.target.value, "at": "$$NOW", "token": token}],
                         ]
                     },
@@ -237,6 +238,17 @@ class MongoJobStore:
 
     async def claim_task(self, name: str, every_seconds: float) -> bool:
         return await claim_task(self.tasks, name, every_seconds)
+
+
+def _on_the_way(transition: Transition) -> list[Document]:
+    """What comes into the history of a job that is still `STORED` before the transition's own entry."""
+    if not transition.proves_submission:
+        return []
+    at: str | Document = "$$NOW"
+    if transition.submitted_at is not None:  # job's MongoDB may be another, and a history is in the order of time
+        at = {"$min": ["$$NOW", {"$max": [transition.submitted_at, {"$last": "$history.at"}]}]}
+    submitted = {"status": Status.SUBMITTED.value, "at": at}
+    return [{"$cond": [{"$eq": ["$status", Status.STORED.value]}, [submitted], []]}]
 
 
 def _lease(target: Status, seconds: float) -> str | Document:
