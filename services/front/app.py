@@ -62,6 +62,7 @@ from services.front.use_cases.quota import Quota
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob
 from services.front.use_cases.reports import TakeReports
+from services.front.use_cases.submitted import MOMENT_SECONDS, LateSubmitted
 from services.front.use_cases.upload import Uploads
 from services.front.use_cases.watch import Watching
 
@@ -172,7 +173,9 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
     """The public application and the internal one."""
     async with open_user_tokens(settings) as tokens:
         changes = MongoChanges(core.jobs.jobs)
-        later = Background(core.advance)
+        late = LateSubmitted(core.advance)
+        changes.ended = late.ended
+        later = Background(core.advance, late)
         catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
         terms = Terms(
             default_processor=settings.default_processor,
@@ -284,6 +287,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         async with background(
             partial(repeat, "changes", changes.follow, 0),
             partial(repeat, "watch", watching.look, 0),
+            partial(repeat, "submitted", late.write, MOMENT_SECONDS),
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", owned.create_indexes),

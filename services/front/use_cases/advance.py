@@ -37,18 +37,28 @@ class Advance:
         """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
         and the tracker carries it on.
         """
+        if await self.hand_over(job):
+            await self.submitted(job.id)
+
+    async def hand_over(self, job: Job) -> bool:
+        """As `carry_on`, but `SUBMITTED` isn't written. Returns whether it is to be, now that job has the run."""
         if job.status is Status.CREATED:
             async with self._lease_kept(job):
                 stored = await self._store(job)
             if stored is None:
-                return
+                return False
             job = stored
         if job.cancel_requested:
             await self.cancel(job)
         elif job.status is Status.STORED:
-            await self._submit(job)
+            return await self._submit_stored(job)
         elif job.status is Status.SUBMITTED:
             await self.ask(job)
+        return False
+
+    async def submitted(self, job_id: str) -> None:
+        """Write that job has the run, unless more is known by now."""
+        await self._jobs.apply(job_id, Transition.submitted(), self._ask_seconds)
 
     async def _store(self, job: Job) -> Job | None:
         content = await self._inline.get(job.id)
@@ -73,23 +83,23 @@ class Advance:
             await self._blobs.delete(blob.id)  # its owner has cancelled it while it was on its way
         return stored
 
-    async def _submit(self, job: Job) -> None:
+    async def _submit_stored(self, job: Job) -> bool:
         try:
-            await self._hand_over(job)
+            await self._submit(job)
         except _DEFINITE_REFUSALS as refusal:
             await self.finish(job.id, Transition.not_submitted(_refused(refusal)))
-        else:
-            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+            return False
+        return True
 
     async def ask(self, job: Job) -> None:
         """Learn from job what became of a run, and submit it again if job doesn't know it."""
         run = (await self._runs.statuses([job.id])).get(job.id)
         if run is None:
-            await self._hand_over(job)
+            await self._submit(job)
         else:
             await self.settle(job, run)
 
-    async def _hand_over(self, job: Job) -> None:
+    async def _submit(self, job: Job) -> None:
         """Submit a run. When its tenant has too many it is for later, as when job is away."""
         self.queue_backoff.check(job.owner.tenant)
         try:
@@ -106,7 +116,7 @@ class Advance:
         """Apply the state of a run. If job knows a run it was submitted, unless it was cancelled."""
         if run.status in (RunState.QUEUED, RunState.RUNNING):
             if job.status is Status.STORED:
-                await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+                await self.submitted(job.id)
         else:
             await self.end(run)
 

@@ -21,13 +21,15 @@ _FINAL = {status.value for status in FINAL}
 class MongoChanges:
     """The `Changes` of front. The stream is a hint: while it is broken, those who wait look for themselves.
 
-    `hint` is called for every change of a job's state or phase, and when it is deleted; a listener is woken by its end.
+    `hint` is called for every change of a job's state or phase, and when it is deleted; `ended` is called for its end,
+    which wakes listeners.
     """
 
     def __init__(self, jobs: AsyncCollection[Document]) -> None:
         self._jobs = jobs
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self.hint: Callable[[str], None] = lambda _: None
+        self.ended: Callable[[str], None] = lambda _: None
 
     @contextmanager
     def listening(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -43,6 +45,7 @@ class MongoChanges:
 
     def wake(self, job_id: str) -> None:
         """The job has ended: those who wait for it here look at once, and not only when the stream says so."""
+        self.ended(job_id)
         for ended in self._listeners.get(job_id, ()):
             ended.set()
 
