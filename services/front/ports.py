@@ -329,7 +329,9 @@ class Changes(Protocol):
     """Hints that a job may have ended. One may get lost, so whoever waits also reads the job now and then."""
 
     def listening(self, job_id: str) -> AbstractContextManager[asyncio.Event]:
-        """While the context is open, the event is set as soon as the job may have ended."""
+        """While the context is open, the event is set as soon as the job may have ended; at once if that was just
+        before, as after the caller read the job.
+        """
 
 
 class Tokens(Protocol):

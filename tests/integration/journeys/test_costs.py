@@ -38,16 +38,16 @@ class Ceiling:
 
 
 ONE_AT_A_TIME = {
-    "front: commands": Ceiling(5.3),
+    "front: commands": Ceiling(4.3),
     "job: commands": Ceiling(8),
-    "commands": Ceiling(13, goal=10),
+    "commands": Ceiling(12, goal=10),
     "waiting for the journal": Ceiling(6.5, goal=5),
     "HTTP requests": Ceiling(8.2, goal=8),
 }
 SIXTEEN_AT_A_TIME = {
-    "front: commands": Ceiling(5),
+    "front: commands": Ceiling(4.2),
     "job: commands": Ceiling(13.2),
-    "commands": Ceiling(18, goal=6),
+    "commands": Ceiling(17.2, goal=6),
     "waiting for the journal": Ceiling(7, goal=4),
     "HTTP requests": Ceiling(7.2, goal=6),
 }
