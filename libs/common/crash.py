@@ -6,6 +6,7 @@ more. So of all processes that come by just one is killed, and once, and the tes
 
 - `front.writing`: the bytes are where the job's input is looked for, in blob or `inline`, and the job isn't written.
 - `front.written`: the job is written, and its client doesn't know.
+- `front.submitted`: job has the run, and the job is still `STORED`.
 - `blob.written`: all bytes are in the staging file, which is neither on disk yet nor named.
 - `blob.synced`: they are on disk, and still have no name.
 - `blob.named`: the blob has its name, which may not be on disk yet.

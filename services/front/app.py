@@ -62,6 +62,7 @@ from services.front.use_cases.quota import Quota
 from services.front.use_cases.rate import LimitedTokens
 from services.front.use_cases.read import ReadJob
 from services.front.use_cases.reports import TakeReports
+from services.front.use_cases.submitted import MOMENT_SECONDS, LateSubmitted
 from services.front.use_cases.upload import Uploads
 from services.front.use_cases.watch import Watching
 
@@ -91,11 +92,12 @@ class Core:
 
 @asynccontextmanager
 async def open_core(
-    settings: CoreSettings, *, blobs: Blobs | None = None, runs: Runs | None = None
+    settings: CoreSettings, *, mongodb: Client | None = None, blobs: Blobs | None = None, runs: Runs | None = None
 ) -> AsyncIterator[Core]:
     """Open the database and the clients of blob and job, unless these are handed in."""
     async with AsyncExitStack() as stack:
-        mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
+        if mongodb is None:
+            mongodb = await stack.enter_async_context(opened(settings.mongodb_uri))
         store = MongoJobStore(mongodb, settings.database)
         inline = MongoInlineStore(mongodb, settings.database)
         signer = ServiceTokenSigner.from_file("front", settings.key_file)
@@ -171,7 +173,9 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
     """The public application and the internal one."""
     async with open_user_tokens(settings) as tokens:
         changes = MongoChanges(core.jobs.jobs)
-        later = Background(core.advance)
+        late = LateSubmitted(core.advance)
+        changes.ended = late.ended
+        later = Background(core.advance, late)
         catalogue = Catalogue(core.runs, MongoOfferStore(core.mongodb, settings.database))
         terms = Terms(
             default_processor=settings.default_processor,
@@ -276,13 +280,14 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
 
         internal_app = FastAPI(openapi_url=None)
         internal_app.state.verifier = ServiceTokenVerifier.from_folder("front", settings.callers_dir)
-        internal_app.include_router(internal.router(TakeReports(core.jobs, core.advance)))
+        internal_app.include_router(internal.router(TakeReports(core.jobs, core.advance, changes.wake)))
         internal_app.include_router(metrics.router())
         problems.install(internal_app)
 
         async with background(
             partial(repeat, "changes", changes.follow, 0),
             partial(repeat, "watch", watching.look, 0),
+            partial(repeat, "submitted", late.write, MOMENT_SECONDS),
             partial(until_done, "indexes", core.jobs.create_indexes),
             partial(until_done, "indexes", core.batches.create_indexes),
             partial(until_done, "indexes", owned.create_indexes),

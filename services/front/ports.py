@@ -26,7 +26,7 @@ class JobStore(Protocol):
 
     async def insert_created(self, job: NewJob, lease_seconds: float) -> Job:
         """Write a job as `CREATED`, under a lease of `lease_seconds`. A job with this id that is there already stays
-        as it is. Returns the job as it is now.
+        as it is. Returns the job as it is now; of one that this call has written, `find` alone knows the exact times.
         """
 
     async def insert_stored(self, job: NewJob, lease_seconds: float) -> Job:
@@ -329,7 +329,9 @@ class Changes(Protocol):
     """Hints that a job may have ended. One may get lost, so whoever waits also reads the job now and then."""
 
     def listening(self, job_id: str) -> AbstractContextManager[asyncio.Event]:
-        """While the context is open, the event is set as soon as the job may have ended."""
+        """While the context is open, the event is set as soon as the job may have ended; at once if that was just
+        before, as after the caller read the job.
+        """
 
 
 class Tokens(Protocol):

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 
@@ -107,11 +108,19 @@ async def job_in(stores: Stores, status: Status, lease: float = LONG) -> str:
 
 async def test_a_job_comes_back_as_it_was_written(stores: Stores) -> None:
     new = new_job()
-    job = await stores.jobs.insert_created(new, LONG)
-    assert await stores.jobs.find(new.id) == job
+    written = await stores.jobs.insert_created(new, LONG)
+    job = await stores.jobs.find(new.id)
+    assert job is not None
     assert (job.id, job.owner, job.name, job.params) == (new.id, new.owner, "$name.txt", TRICKY)
     assert [status for status, _ in job.history] == [Status.CREATED]
     assert job.created_at == job.updated_at
+    assert job == replace(
+        written,
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        expires_at=job.expires_at,
+        history=job.history,
+    )
 
 
 @pytest.mark.parametrize("encoding", ["gzip", None])
@@ -122,8 +131,10 @@ async def test_a_job_knows_how_its_file_came_compressed(stores: Stores, encoding
 
 async def test_a_job_that_is_written_again_stays_as_it_is(stores: Stores) -> None:
     new = new_job(sha256="ab" * 32)
-    first = await stores.jobs.insert_stored(new, LONG)
-    assert await stores.jobs.apply(first.id, Transition.submitted(), LONG)
+    await stores.jobs.insert_stored(new, LONG)
+    first = await stores.jobs.find(new.id)
+    assert first is not None
+    assert await stores.jobs.apply(new.id, Transition.submitted(), LONG)
     again = await stores.jobs.insert_stored(new, LONG)
     assert (again.status, again.created_at) == (Status.SUBMITTED, first.created_at)
     assert again.history[:2] == first.history
@@ -147,9 +158,35 @@ async def test_only_the_transitions_of_the_table_take_hold(stores: Stores, statu
     won = await stores.jobs.apply(job_id, transition_to(target), LONG)
     job = await stores.jobs.find(job_id)
     assert job is not None
-    assert won == (target in TRANSITIONS[status])
+    # That a run has ended proves that job had it.
+    proves = status is Status.STORED and target in (Status.EXECUTION_COMPLETED, Status.EXECUTION_ERROR)
+    assert won == (proves or target in TRANSITIONS[status])
     assert job.status is (target if won else status)
-    assert [entry for entry, _ in job.history] == [Status.CREATED, *PATHS[status], *([target] if won else [])]
+    steps = [*([Status.SUBMITTED] if proves else []), target]
+    assert [entry for entry, _ in job.history] == [Status.CREATED, *PATHS[status], *(steps if won else [])]
+
+
+@pytest.mark.parametrize("late", [-LONG, 0, LONG])
+async def test_an_end_says_when_job_took_the_run_and_history_stays_in_order(stores: Stores, late: float) -> None:
+    job_id = await job_in(stores, Status.STORED)
+    at = await stores.jobs.now() + timedelta(seconds=late)
+    assert await stores.jobs.apply(job_id, Transition.cancelled(submitted_at=at))
+    job = await stores.jobs.find(job_id)
+    assert job is not None
+    (_, created), (_, stored), (submitted, submitted_at), (ended, ended_at) = job.history
+    assert (submitted, ended) == (Status.SUBMITTED, Status.CANCELLED)
+    assert submitted_at == min(ended_at, max(at, stored))
+    assert created <= stored <= submitted_at <= ended_at
+
+
+async def test_a_job_that_is_submitted_keeps_the_time_that_it_has(stores: Stores) -> None:
+    job_id = await job_in(stores, Status.SUBMITTED)
+    before = await stores.jobs.find(job_id)
+    assert before is not None
+    await stores.jobs.apply(job_id, Transition.cancelled(submitted_at=before.created_at - timedelta(seconds=1)))
+    after = await stores.jobs.find(job_id)
+    assert after is not None
+    assert after.history[:-1] == before.history
 
 
 async def test_the_fields_of_a_transition_are_kept(stores: Stores) -> None:
@@ -255,7 +292,8 @@ async def test_a_cancel_that_is_not_answered_is_taken_once_and_again_later(store
 
 
 async def test_the_clock_knows_its_time_zone(stores: Stores) -> None:
-    job = await stores.jobs.insert_created(new_job(), LONG)
+    job = await stores.jobs.find(await job_in(stores, Status.CREATED))
+    assert job is not None
     assert await stores.jobs.now() >= job.created_at
 
 

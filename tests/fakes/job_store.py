@@ -56,25 +56,7 @@ class MemoryJobStore:
     def _insert(self, new: NewJob, history: list[Status], lease_seconds: float) -> Job:
         if new.id in self._entries:
             return self._entries[new.id].job
-        now = self.clock.now
-        job = Job(
-            id=new.id,
-            owner=new.owner,
-            status=history[-1],
-            name=new.name,
-            mimetype=new.mimetype,
-            size=new.size,
-            processor=new.processor,
-            params=new.params,
-            created_at=now,
-            updated_at=now,
-            sha256=new.sha256,
-            encoding=new.encoding,
-            history=tuple((status, now) for status in history),
-            deadline_seconds=new.deadline_seconds,
-            retention=new.retention,
-            expires_at=self._after(new.retention.seconds),
-        )
+        job = new.written(history, self.clock.now)
         self._entries[new.id] = _Entry(job, self._after(lease_seconds))
         return job
 
@@ -91,14 +73,17 @@ class MemoryJobStore:
             return False
         if transition.by_front_alone and not entry.job.is_fronts_alone:
             return False
-        now, target = self.clock.now, transition.target
+        now, target, history = self.clock.now, transition.target, entry.job.history
+        if transition.proves_submission and entry.job.status is Status.STORED:
+            at = transition.submitted_at or now
+            history = (*history, (Status.SUBMITTED, min(now, max(at, history[-1][1]))))
         entry.job = replace(
             entry.job,
             **transition.fields,
             status=target,
             updated_at=now,
             phase=None,
-            history=(*entry.job.history, (target, now)),
+            history=(*history, (target, now)),
         )
         entry.lease_until = None if target.is_final or entry.job.held else self._after(lease_seconds)
         entry.upload_due_at = None
@@ -180,27 +165,12 @@ class MemoryBatchStore:
         return self._clock.now + timedelta(seconds=seconds)
 
     async def insert_uploads(self, uploads: Sequence[NewUpload]) -> None:
-        now = self._clock.now
         for new in (new for new in uploads if new.job.id not in self._entries):
-            job = Job(
-                id=new.job.id,
-                owner=new.job.owner,
-                status=Status.CREATED,
-                name=new.job.name,
-                mimetype=new.job.mimetype,
-                size=new.job.size,
-                processor=new.job.processor,
-                params=new.job.params,
-                encoding=new.job.encoding,
-                created_at=now,
-                updated_at=now,
-                history=((Status.CREATED, now),),
-                deadline_seconds=new.job.deadline_seconds,
+            job = replace(
+                new.job.written([Status.CREATED], self._clock.now),
                 batch_id=new.batch_id,
                 upload=Upload(new.sha256, self._after(new.expires_seconds), new.bits_per_second),
                 held=new.held,
-                retention=new.job.retention,
-                expires_at=self._after(new.job.retention.seconds),
             )
             self._entries[job.id] = _Entry(job, None, self._after(2))
 

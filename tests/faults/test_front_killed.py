@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.journey import CONTENT, RAW, assert_completes, crashing, logged
+from tests.support.journey import CONTENT, RAW, assert_completes, crashing, hand_in, logged
 from tests.support.marks import long
 
 # Until its lease has lapsed, the key belongs to the front that died.
@@ -79,3 +79,16 @@ async def test_fault_02_04_05_front_killed_after_the_job_is_written(tmp_path: Pa
         await assert_completes(http, location)
         assert await post_again(http, kind) == location
         assert len(await jobs(http)) == 1
+
+
+@pytest.mark.long
+async def test_fault_05_front_killed_before_it_has_written_that_job_has_the_run(tmp_path: Path) -> None:
+    async with crashing("front.submitted", tmp_path) as (local, mark), local.client() as http:
+        await assert_completes(http, await hand_in(http))
+        assert mark.exists()
+        for job in await jobs(http):  # one or two: front may have died before its response
+            location = f"/api/v1/job/{job['id']}"
+            await assert_completes(http, location)
+            done = (await http.get(location)).raise_for_status().json()
+            states = [entry["status"] for entry in done["history"]]
+            assert (states, done["attempt"]) == (["CREATED", "STORED", "SUBMITTED", "EXECUTION_COMPLETED"], 1)

@@ -27,7 +27,7 @@ from common.clients.http import ServiceHttp, open_http
 from common.clients.job import JobClient
 from common.contracts.job import RunStatus
 from common.errors import Problem, Unavailable
-from common.mongo.client import connect
+from common.mongo.client import connect, opened
 from common.web.serve import Readiness
 from deploy.local.mongod import free_port
 from services.blob import app as blob_app
@@ -46,6 +46,7 @@ from services.processor import registry
 from services.processor.app import open_worker
 from services.processor.settings import Settings as ProcessorSettings
 from tests.fakes import keys
+from tests.support.commands import Commands
 from tests.support.s3 import TestBucket
 from tests.support.serving import serving
 from tests.support.traffic import Traffic
@@ -53,6 +54,8 @@ from tests.support.traffic import Traffic
 SECRET = "a secret of more than thirty-two bytes, for tests"
 AUDIENCE = "gristmill"
 ISSUER = "https://issuer.example"
+QUICK_JOB: dict[str, Any] = {"lease_seconds": 3, "start_seconds": 1, "sweep_seconds": 0.2, "backoff_seconds": 0.1}
+QUICK_PROCESSOR: dict[str, Any] = {"heartbeat_seconds": 0.5, "claim_wait_seconds": 5}
 
 
 def token(tenant: Any = "acme", subject: Any = "alice", **claims: Any) -> str:
@@ -122,6 +125,8 @@ class Platform:
     as_processor: JobClient
     """job, as a processor calls it: to offer, claim and report by hand."""
     wire: Traffic
+    to_mongodb: dict[str, Commands]
+    """What front and job say to MongoDB, by their names."""
     _clients: list[httpx.AsyncClient] = field(default_factory=list)
 
     def client(self, tenant: Any = "acme", subject: Any = "alice", *, bearer: str | None = None) -> httpx.AsyncClient:
@@ -204,10 +209,11 @@ async def open_platform(
     processor: bool = True,
     bucket: TestBucket | None = None,
     max_queued_per_tenant: int = 100_000,
+    quick: bool = True,
     **front_settings: Any,
 ) -> AsyncIterator[Platform]:
     """Everything, opened in the order of its needs; `front_settings` override front's own. Blobs are kept in `bucket`,
-    if there is one.
+    if there is one. Unless it is `quick`, leases, sweeps and heartbeats come when they do by default.
     """
     database = f"{database}-{os.environ.get('PYTEST_XDIST_WORKER', '')}"  # workers share one mongod
     key_folder, callers = await asyncio.to_thread(_write_keys, folder / "keys")
@@ -247,13 +253,12 @@ async def open_platform(
             mongodb_uri=mongodb_uri,
             database=f"{database}-job",
             front_url="http://front",
-            lease_seconds=3,
-            start_seconds=1,
-            sweep_seconds=0.2,
-            backoff_seconds=0.1,
             max_queued_per_tenant=max_queued_per_tenant,
+            **(QUICK_JOB if quick else {}),
         )
-        job = await enter(job_app.open_app(job_settings, Readiness(), front=reports))
+        to_mongodb = {"front": Commands(), "job": Commands()}
+        for_job = await enter(opened(mongodb_uri, to_mongodb["job"]))
+        job = await enter(job_app.open_app(job_settings, Readiness(), mongodb=for_job, front=reports))
 
         async def job_client(caller: str) -> JobClient:
             http = await enter(open_http("http://job", transport=httpx.ASGITransport(wire.tap(job, "job"))))
@@ -261,7 +266,8 @@ async def open_platform(
 
         blob_client = await enter(open_blob_client(blob_url, keys.signer("front")))
         to_blob, to_job = Outage(blob_client), Outage(await job_client("front"))
-        core = await enter(front_app.open_core(settings, blobs=to_blob, runs=to_job))
+        for_front = await enter(opened(mongodb_uri, to_mongodb["front"]))
+        core = await enter(front_app.open_core(settings, mongodb=for_front, blobs=to_blob, runs=to_job))
         public, internal = await enter(front_app.open_apps(settings, Readiness(), core))
         internal_http = await enter(
             open_http("http://front", transport=httpx.ASGITransport(wire.tap(internal, "front")))
@@ -269,9 +275,12 @@ async def open_platform(
         reports.front = FrontClient(ServiceHttp(internal_http, keys.signer("job"), "front"))
 
         as_processor = await job_client("processor")
-        platform = Platform(public, settings, core, blob_client, to_blob, to_job, reports, as_processor, wire)
+        platform = Platform(
+            public, settings, core, blob_client, to_blob, to_job, reports, as_processor, wire, to_mongodb
+        )
         if processor:
-            await enter(_processor(folder, key_folder, as_processor, blob_url))
+            times = QUICK_PROCESSOR if quick else {}
+            await enter(_processor(folder, key_folder, as_processor, blob_url, **times))
             await _offered(platform)
         yield platform
         for client in platform._clients:
@@ -293,15 +302,16 @@ async def _blob(settings: BlobSettings, bucket: TestBucket | None) -> AsyncItera
 
 
 @asynccontextmanager
-async def _processor(folder: Path, key_folder: Path, job: JobClient, blob_url: str) -> AsyncIterator[None]:
+async def _processor(
+    folder: Path, key_folder: Path, job: JobClient, blob_url: str, **times: Any
+) -> AsyncIterator[None]:
     settings = ProcessorSettings(
         job_url="http://job",
         blob_url=blob_url,
         key_file=key_folder / "processor.pem",
         work_dir=folder,
-        heartbeat_seconds=0.5,
-        claim_wait_seconds=5,
         drain_seconds=0,
+        **times,
     )
     async with (
         open_blob_client(blob_url, keys.signer("processor")) as blob,

@@ -47,5 +47,5 @@ async def test_a_job_that_has_gone_to_job_meanwhile_is_ended_by_job(has_succeede
     assert seen.job.status is end
     run = runs.known[new.id]
     assert run.status is (RunState.SUCCESS if has_succeeded else RunState.CANCELLED)
-    await TakeReports(jobs, advance)([run])
+    await TakeReports(jobs, advance, lambda _: None)([run])
     assert await jobs.find(new.id) == seen.job

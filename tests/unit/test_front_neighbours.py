@@ -57,7 +57,8 @@ def bench() -> Bench:
 
 async def test_the_other_runs_of_a_report_are_settled(bench: Bench) -> None:
     ids = await bench.ended()
-    settled = await TakeReports(bench.jobs, bench.advance)([bench.runs.known[job_id] for job_id in ids])
+    take_reports = TakeReports(bench.jobs, bench.advance, lambda _: None)
+    settled = await take_reports([bench.runs.known[job_id] for job_id in ids])
     assert settled == ids[1:]
     assert await bench.statuses(ids) == EXPECTED
 

@@ -50,6 +50,7 @@ class JobStates(RuleBasedStateMachine):
         self.fused_jobs, self.fused_inline, self.fused_blobs, self.fused_runs = fused
         self.advance = Advance(*fused, lease_seconds=LEASE, ask_seconds=ASK)
         self.acknowledged: set[str] = set()
+        self.handed_over: set[str] = set()
         self.asked_to_cancel: set[str] = set()
         self.promised_to_cancel: set[str] = set()
         self.lost_inputs: set[str] = set()
@@ -162,7 +163,8 @@ class JobStates(RuleBasedStateMachine):
             await self.fused_inline.put(new.id, b"ab")
             job = await self.fused_jobs.insert_created(new, LEASE)
             self.acknowledged.add(new.id)
-            await self.advance.carry_on(job)
+            if await self.advance.hand_over(job):
+                self.handed_over.add(job.id)
 
         self.fuse.set(*crash)
         self.process(post())
@@ -177,11 +179,18 @@ class JobStates(RuleBasedStateMachine):
             new = NewJob(job_id, Owner("t", "s"), "n", "text/plain", 2, "checksum", {}, blob.sha256, retention)
             job = await self.fused_jobs.insert_stored(new, LEASE)
             self.acknowledged.add(job_id)
-            await self.advance.carry_on(job)
+            if await self.advance.hand_over(job):
+                self.handed_over.add(job.id)
 
         self.fuse.set(*crash)
         self.process(post())
         return job_id
+
+    @rule(job_id=created, crash=crashes)
+    def front_writes_late_that_job_has_the_run(self, job_id: str, crash: tuple[int | None, bool]) -> None:
+        if job_id in self.handed_over:
+            self.fuse.set(*crash)
+            self.process(self.advance.submitted(job_id))
 
     @rule(seconds=st.sampled_from([1.0, LEASE, ASK, GRACE, KEPT, RECORD]))
     def time_passes(self, seconds: float) -> None:
@@ -227,7 +236,7 @@ class JobStates(RuleBasedStateMachine):
         if run is None or run.status is RunState.QUEUED:
             return
         self.fuse.set(*crash)
-        settled = self.process(TakeReports(self.fused_jobs, self.advance)([run]))
+        settled = self.process(TakeReports(self.fused_jobs, self.advance, lambda _: None)([run]))
         if settled:
             job = self.now(job_id)
             assert job is None or job.status.is_final, "front says settled once it is final"

@@ -51,10 +51,9 @@ class Bench:
         return new.id
 
     async def reported(self, job_id: str) -> None:
-        """The run ends, job reports it, and the change stream says so."""
+        """The run ends, and job reports it here; no change stream says so."""
         self.runs.end(job_id, success=True)
-        await TakeReports(self.jobs, self.advance)([self.runs.known[job_id]])
-        self.changes.wake(job_id)
+        await TakeReports(self.jobs, self.advance, self.changes.wake)([self.runs.known[job_id]])
 
 
 @pytest.fixture
@@ -94,6 +93,35 @@ async def test_an_end_that_nobody_hears_of_is_learned_from_job(bench: Bench, mon
     async with asyncio.timeout(20):
         seen = await bench.read.wait(ALICE, job_id, 60)
     assert (seen.job.status, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 1)
+
+
+async def test_who_waits_for_what_was_just_made_reads_only_its_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await bench.jobs.find(await bench.submitted())
+    assert job is not None
+    find, found = bench.jobs.find, list[Job | None]()
+
+    async def find_and_count(job_id: str) -> Job | None:
+        found.append(await find(job_id))
+        return found[-1]
+
+    monkeypatch.setattr(bench.jobs, "find", find_and_count)
+    waiting = asyncio.create_task(bench.read.end_of(job, 60))
+    await asyncio.sleep(0)
+    await bench.reported(job.id)
+    seen = await waiting
+    assert (seen.job.status, found) == (Status.EXECUTION_COMPLETED, [seen.job])
+
+
+async def test_an_end_between_a_read_and_the_wait_is_heard(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "POLL_SECONDS", 60)
+    job = await bench.jobs.find(await bench.submitted())
+    assert job is not None
+    await bench.reported(job.id)
+    async with asyncio.timeout(20):
+        seen = await bench.read.end_of(job, 60)
+    assert (seen.job.status, bench.runs.asked) == (Status.EXECUTION_COMPLETED, 0)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.01])

@@ -17,6 +17,7 @@ from pymongo.errors import (
     WriteError,
     WTimeoutError,
 )
+from pymongo.monitoring import CommandListener
 
 from common.errors import Unavailable
 from common.metrics import DatabaseTimes
@@ -29,8 +30,9 @@ CLOSE_SECONDS = 1
 CHANGES_MS = 1_000
 
 
-def connect(uri: str) -> Client:
-    """A client that waits for a majority to have each write on disk, and gives up on anything after 5 s.
+def connect(uri: str, *listeners: CommandListener) -> Client:
+    """A client that waits for a majority to have each write on disk, and gives up on anything after 5 s. `listeners`
+    hear of each command.
 
     It connects when first used, so a process starts, and says that it is not ready, while MongoDB is away.
     """
@@ -43,16 +45,16 @@ def connect(uri: str) -> Client:
         readConcernLevel="majority",
         tz_aware=True,
         maxPoolSize=50,
-        event_listeners=[DatabaseTimes()],
+        event_listeners=[DatabaseTimes(), *listeners],
     )
 
 
 @asynccontextmanager
-async def opened(uri: str) -> AsyncIterator[Client]:
+async def opened(uri: str, *listeners: CommandListener) -> AsyncIterator[Client]:
     """`connect`, and a close that can't hang: a cancellation during server selection can leave PyMongo's lock held
     for good under Python 3.11, whose `asyncio.wait_for` returns before what it waited for has ended.
     """
-    client = connect(uri)
+    client = connect(uri, *listeners)
     try:
         yield client
     finally:

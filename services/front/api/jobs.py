@@ -59,7 +59,7 @@ async def create_job(
     if seconds and job.deleted_at is None:
         with suppress(TooManyRequests, Unavailable):  # the job is made: a preference that can't be kept is no failure
             with deps.waits.take(owner):
-                snapshot = await while_connected(request, deps.read.wait(owner, job.id, seconds - waited))
+                snapshot = await while_connected(request, deps.read.end_of(job, seconds - waited))
             body = status_view(snapshot).to_wire()
             headers["Preference-Applied"] = f"wait={seconds}"
     return Response(body, 201, headers, "application/json")

@@ -1,8 +1,8 @@
 """A job, its states, and every change that they allow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -174,6 +174,28 @@ class NewJob:
     traceparent: str | None = None
     """The trace that it is a part of, if there is one."""
 
+    def written(self, states: Sequence[Status], at: datetime) -> Job:
+        """The job that this is once it is written, at that moment, as one that has been in these states."""
+        return Job(
+            id=self.id,
+            owner=self.owner,
+            status=states[-1],
+            name=self.name,
+            mimetype=self.mimetype,
+            size=self.size,
+            processor=self.processor,
+            params=self.params,
+            created_at=at,
+            updated_at=at,
+            sha256=self.sha256,
+            encoding=self.encoding,
+            history=tuple((status, at) for status in states),
+            deadline_seconds=self.deadline_seconds,
+            traceparent=self.traceparent,
+            retention=self.retention,
+            expires_at=at + timedelta(seconds=self.retention.seconds),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class NewUpload:
@@ -192,15 +214,20 @@ class Transition:
     """One change of state and the fields that come with it. Made by the named constructors alone.
 
     With `by_front_alone` it is made only while nothing of the job can have gone to job: see `Job.is_fronts_alone`.
+    One that `proves_submission` makes two steps of a job that is still `STORED`: it becomes `SUBMITTED` first, as of
+    `submitted_at`, by job's clock, or of now.
     """
 
     target: Status
     fields: Mapping[str, Any] = field(default_factory=dict)
     by_front_alone: bool = False
+    proves_submission: bool = False
+    submitted_at: datetime | None = None
 
     @property
     def sources(self) -> frozenset[Status]:
-        return sources(self.target)
+        """The states that a job may be in before."""
+        return sources(self.target) | (sources(Status.SUBMITTED) if self.proves_submission else frozenset())
 
     @classmethod
     def stored(cls, size: int, sha256: str) -> "Transition":
@@ -212,10 +239,15 @@ class Transition:
 
     @classmethod
     def completed(
-        cls, fence: int, attempt: int, outputs: tuple[Output, ...], started_at: datetime | None = None
+        cls,
+        fence: int,
+        attempt: int,
+        outputs: tuple[Output, ...],
+        started_at: datetime | None = None,
+        submitted_at: datetime | None = None,
     ) -> "Transition":
         fields = {"fence": fence, "attempt": attempt, "outputs": outputs, "started_at": started_at}
-        return cls(Status.EXECUTION_COMPLETED, fields)
+        return cls(Status.EXECUTION_COMPLETED, fields, proves_submission=True, submitted_at=submitted_at)
 
     @classmethod
     def not_stored(cls, error: JobError) -> "Transition":
@@ -226,13 +258,18 @@ class Transition:
         return cls(Status.SUBMITTED_ERROR, {"error": error})
 
     @classmethod
-    def failed(cls, attempt: int, error: JobError, started_at: datetime | None = None) -> "Transition":
-        return cls(Status.EXECUTION_ERROR, {"attempt": attempt, "error": error, "started_at": started_at})
+    def failed(
+        cls, attempt: int, error: JobError, started_at: datetime | None = None, submitted_at: datetime | None = None
+    ) -> "Transition":
+        fields = {"attempt": attempt, "error": error, "started_at": started_at}
+        return cls(Status.EXECUTION_ERROR, fields, proves_submission=True, submitted_at=submitted_at)
 
     @classmethod
-    def cancelled(cls, started_at: datetime | None = None) -> "Transition":
-        """Ended by job: a run that had started has a start as well."""
-        return cls(Status.CANCELLED, {"started_at": started_at})
+    def cancelled(cls, started_at: datetime | None = None, submitted_at: datetime | None = None) -> "Transition":
+        """Ended by job: a run that had started has a start as well, and one that never came there no `submitted_at`."""
+        fields = {"started_at": started_at}
+        proven = submitted_at is not None
+        return cls(Status.CANCELLED, fields, proves_submission=proven, submitted_at=submitted_at)
 
     @classmethod
     def withdrawn(cls) -> "Transition":

@@ -38,18 +38,28 @@ class Advance:
         """Take a job as far as it goes now. Raises what blob or job raised when they are away: its lease then lapses,
         and the tracker carries it on.
         """
+        if await self.hand_over(job):
+            await self.submitted(job.id)
+
+    async def hand_over(self, job: Job) -> bool:
+        """As `carry_on`, but `SUBMITTED` isn't written. Returns whether it is to be, now that job has the run."""
         if job.status is Status.CREATED:
             async with self._lease_kept(job):
                 stored = await self._store(job)
             if stored is None:
-                return
+                return False
             job = stored
         if job.cancel_requested:
             await self.cancel(job)
         elif job.status is Status.STORED:
-            await self._submit(job)
+            return await self._submit_stored(job)
         elif job.status is Status.SUBMITTED:
             await self.ask(job)
+        return False
+
+    async def submitted(self, job_id: str) -> None:
+        """Write that job has the run, unless more is known by now."""
+        await self._jobs.apply(job_id, Transition.submitted(), self._ask_seconds)
 
     async def _store(self, job: Job) -> Job | None:
         content = await self._inline.get(job.id)
@@ -57,13 +67,13 @@ class Advance:
             try:
                 blob = await self._blobs.put(input_blob_id(job.id), content, size=len(content), labels=_labels_of(job))
             except _DEFINITE_REFUSALS as refusal:
-                await self.finish(job, Transition.not_stored(_refused(refusal)))
+                await self.finish(job.id, Transition.not_stored(_refused(refusal)))
                 return None
         else:
             # Somebody else has stored it since, or the bytes are lost.
             found = await self._blobs.head(input_blob_id(job.id))
             if found is None:
-                await self.finish(job, Transition.not_stored(INPUT_LOST))
+                await self.finish(job.id, Transition.not_stored(INPUT_LOST))
                 return None
             blob = found
         won = await self._jobs.apply(job.id, Transition.stored(blob.size, blob.sha256), self._lease_seconds)
@@ -74,23 +84,23 @@ class Advance:
             await self._blobs.delete(blob.id)  # its owner has cancelled it while it was on its way
         return stored
 
-    async def _submit(self, job: Job) -> None:
+    async def _submit_stored(self, job: Job) -> bool:
         try:
-            await self._hand_over(job)
+            await self._submit(job)
         except _DEFINITE_REFUSALS as refusal:
-            await self.finish(job, Transition.not_submitted(_refused(refusal)))
-        else:
-            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
+            await self.finish(job.id, Transition.not_submitted(_refused(refusal)))
+            return False
+        return True
 
     async def ask(self, job: Job) -> None:
         """Learn from job what became of a run, and submit it again if job doesn't know it."""
         run = (await self._runs.statuses([job.id])).get(job.id)
         if run is None:
-            await self._hand_over(job)
+            await self._submit(job)
         else:
             await self.settle(job, run)
 
-    async def _hand_over(self, job: Job) -> None:
+    async def _submit(self, job: Job) -> None:
         """Submit a run. When its tenant has too many it is for later, as when job is away."""
         self.queue_backoff.check(job.owner.tenant)
         try:
@@ -105,26 +115,21 @@ class Advance:
 
     async def settle(self, job: Job, run: RunStatus) -> None:
         """Apply the state of a run. If job knows a run it was submitted, unless it was cancelled."""
-        if run.status is RunState.CANCELLED:
-            await self.finish(job, Transition.cancelled(run.started_at))
-            return
-        if job.status is Status.STORED:
-            await self._jobs.apply(job.id, Transition.submitted(), self._ask_seconds)
-        if run.status is RunState.SUCCESS and not all(is_output_name(output.name) for output in run.outputs):
-            # job keeps the same rule: this is for whoever could report in its place.
-            broken = JobError("internal", "The processor failed.")
-            await self.finish(job, Transition.failed(run.attempt, broken, run.started_at))
-        elif run.status is RunState.SUCCESS:
-            outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
-            await self.finish(job, Transition.completed(run.fence, run.attempt, outputs, run.started_at))
-        elif run.status is RunState.FAILED:
-            error = run.error or RunError(type="internal", detail="The processor failed.")
-            failed = Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at)
-            await self.finish(job, failed)
+        if run.status in (RunState.QUEUED, RunState.RUNNING):
+            if job.status is Status.STORED:
+                await self.submitted(job.id)
+        else:
+            await self.end(run)
 
-    async def finish(self, job: Job, transition: Transition) -> None:
-        """Make a job final. The one place where that is done: what has to follow the end of a job belongs here."""
-        await self._jobs.apply(job.id, transition)
+    async def end(self, run: RunStatus) -> bool:
+        """End the job of a run that has ended, in one write. Returns whether this call has ended it."""
+        return await self.finish(run.id, _end_of(run))
+
+    async def finish(self, job_id: str, transition: Transition) -> bool:
+        """Make a job final. The one place where that is done: what has to follow the end of a job belongs here.
+        Returns whether this call has made it so.
+        """
+        return await self._jobs.apply(job_id, transition)
 
     @asynccontextmanager
     async def _lease_kept(self, job: Job) -> AsyncIterator[None]:
@@ -143,6 +148,17 @@ class Advance:
 
 def _refused(refusal: Problem) -> JobError:
     return JobError("refused", f"It was refused: {refusal.detail}")
+
+
+def _end_of(run: RunStatus) -> Transition:
+    if run.status is RunState.CANCELLED:
+        return Transition.cancelled(run.started_at, run.queued_at)
+    if run.status is RunState.SUCCESS and all(is_output_name(output.name) for output in run.outputs):
+        outputs = tuple(Output(o.name, o.mimetype, o.size, o.sha256) for o in run.outputs)
+        return Transition.completed(run.fence, run.attempt, outputs, run.started_at, run.queued_at)
+    # Also where a name isn't allowed: job keeps the same rule, so this is for whoever could report in its place.
+    error = run.error or RunError(type="internal", detail="The processor failed.")
+    return Transition.failed(run.attempt, JobError(error.type, error.detail), run.started_at, run.queued_at)
 
 
 def _run_of(job: Job) -> RunSubmit:

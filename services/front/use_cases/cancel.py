@@ -25,7 +25,7 @@ class CancelJob:
         job = authorise(await self._jobs.find(job_id), owner)
         if job.is_fronts_alone:
             # Its bytes go as those of any job that has ended do.
-            await self._advance.finish(job, Transition.withdrawn())
+            await self._advance.finish(job.id, Transition.withdrawn())
         # Written down before job is asked: whatever dies now, the tracker knows.
         wanted = await self._jobs.request_cancel(job_id, self._again_seconds)
         away = False

@@ -22,6 +22,7 @@ from services.front.use_cases.advance import Advance
 from services.front.use_cases.catalogue import Catalogue
 from services.front.use_cases.idempotency import IdempotentRequest
 from services.front.use_cases.quota import Quota
+from services.front.use_cases.submitted import LateSubmitted
 
 DRAIN_SECONDS = 3
 
@@ -80,8 +81,9 @@ class JobSpec:
 class Background:
     """Work that goes on after its response was sent. A process that dies loses none of it: the tracker takes it up."""
 
-    def __init__(self, advance: Advance) -> None:
+    def __init__(self, advance: Advance, late: LateSubmitted) -> None:
         self._advance = advance
+        self._late = late
         self._tasks: set[asyncio.Task[None]] = set()
 
     def carry_on(self, job: Job) -> asyncio.Task[None]:
@@ -92,7 +94,9 @@ class Background:
 
     async def _run(self, job: Job) -> None:
         try:
-            await self._advance.carry_on(job)
+            if await self._advance.hand_over(job):
+                crash_at("front.submitted")
+                self._late.add(job.id)
         except Problem as problem:
             log.warning("job.left_to_tracker", job=job.id, status=job.status, reason=problem.slug)
         except Exception:

@@ -26,7 +26,7 @@ class DeleteJob:
         if job is None:
             raise NotFound
         if job.is_fronts_alone:
-            await self._advance.finish(job, Transition.withdrawn())
+            await self._advance.finish(job.id, Transition.withdrawn())
             job = await self._jobs.find(job_id)
         if job is None or job.status.is_final:
             return

@@ -102,15 +102,19 @@ class ReadJob:
 
     async def wait(self, owner: Owner, job_id: str, seconds: float) -> JobSnapshot:
         """As `status`, but returns only when the job is final or the seconds have passed."""
+        return await self.end_of(authorise(await self._jobs.find(job_id), owner), seconds)
+
+    async def end_of(self, job: Job, seconds: float) -> JobSnapshot:
+        """As `wait`, for a job that was just read or written."""
         deadline = time.monotonic() + seconds
-        with self._changes.listening(job_id) as ended:  # from before the first look on, or an end could fall between
+        with self._changes.listening(job.id) as ended:
             # Front hears of an end by itself: job is asked for what is returned, and every so often.
-            snapshot, remaining = JobSnapshot(authorise(await self._jobs.find(job_id), owner)), seconds
+            snapshot, remaining = JobSnapshot(job), seconds
             while not snapshot.job.status.is_final:
                 if remaining > 0:
                     await _wait(ended, min(remaining, POLL_SECONDS))
                     ended.clear()
-                snapshot = await self.status(owner, job_id)
+                snapshot = await self.status(job.owner, job.id)
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     break

@@ -73,7 +73,7 @@ class Uploads:
         if status.state == "VERIFYING":
             await self._batches.verifying([job.id])
         elif status.state == "MISMATCH":
-            await self._advance.finish(job, Transition.not_stored(UPLOAD_MISMATCH))
+            await self._advance.finish(job.id, Transition.not_stored(UPLOAD_MISMATCH))
         elif status.state == "COMPLETE" and status.sha256 is not None and status.size is not None:
             await self._jobs.apply(job.id, Transition.stored(status.size, status.sha256), self._lease_seconds)
             stored = await self._jobs.find(job.id)

@@ -137,7 +137,7 @@ async def test_bytes_that_waited_for_blob_go_as_well(platform: Platform) -> None
     job = await platform.core.jobs.insert_created(new, 600)
     await retire(platform)()
     assert await platform.core.inline.get(new.id) == b"waited"
-    await platform.core.advance.finish(job, Transition.not_stored(INPUT_LOST))
+    await platform.core.advance.finish(job.id, Transition.not_stored(INPUT_LOST))
     await retire(platform)()
     assert await platform.core.inline.get(new.id) is None
 

@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
@@ -84,7 +84,7 @@ class MongoJobStore:
         self._admin = client.admin
         self._ended: BoundedDict[str, tuple[Job, Document | None]] = BoundedDict(REMEMBERED_JOBS)
         self._find: Coalescer[str, Job | None] = Coalescer(self._find_batch, is_away=is_away)
-        self._insert: Coalescer[_Write, None] = Coalescer(self._insert_batch, is_away=is_away)
+        self._insert: Coalescer[_Write, bool] = Coalescer(self._insert_batch, is_away=is_away)
         self._change: Coalescer[_Write, bool] = Coalescer(self._change_batch, is_away=is_away)
 
     async def create_indexes(self) -> None:
@@ -98,15 +98,18 @@ class MongoJobStore:
 
     async def _inserted(self, job: NewJob, history: list[Status], lease_seconds: float) -> Job:
         stages = where_nothing_is("status", {**new_fields(job, history), "leaseUntil": from_now(lease_seconds)})
-        await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), ""))
-        inserted = await self.find(job.id)
-        if inserted is None:
+        if await self._insert(_Write(job.id, UpdateOne({"_id": job.id}, stages, upsert=True), "")):
+            return job.written(history, datetime.now(UTC))  # not read back: nobody decides by its times
+        found = await self.find(job.id)
+        if found is None:
             raise LookupError(f"The job {job.id} vanished.")
-        return inserted
+        return found
 
-    async def _insert_batch(self, writes: Sequence[_Write]) -> Sequence[None]:
-        await self.jobs.bulk_write([write.operation for write in writes], ordered=False)
-        return [None] * len(writes)
+    async def _insert_batch(self, writes: Sequence[_Write]) -> Sequence[bool]:
+        """Whether each was certainly not there before."""
+        result = await self.jobs.bulk_write([write.operation for write in writes], ordered=False)
+        inserted = result.upserted_ids or {}
+        return [n in inserted for n in range(len(writes))]
 
     async def find(self, job_id: str) -> Job | None:
         return await self._find(job_id)
@@ -161,6 +164,7 @@ class MongoJobStore:
                     "history": {
                         "$concatArrays": [
                             "$history",
+                            *_on_the_way(transition),
                             [{"status": transition.target.value, "at": "$$NOW", "token": token}],
                         ]
                     },
@@ -234,6 +238,17 @@ class MongoJobStore:
 
     async def claim_task(self, name: str, every_seconds: float) -> bool:
         return await claim_task(self.tasks, name, every_seconds)
+
+
+def _on_the_way(transition: Transition) -> list[Document]:
+    """What comes into the history of a job that is still `STORED` before the transition's own entry."""
+    if not transition.proves_submission:
+        return []
+    at: str | Document = "$$NOW"
+    if transition.submitted_at is not None:  # job's MongoDB may be another, and a history is in the order of time
+        at = {"$min": ["$$NOW", {"$max": [transition.submitted_at, {"$last": "$history.at"}]}]}
+    submitted = {"status": Status.SUBMITTED.value, "at": at}
+    return [{"$cond": [{"$eq": ["$status", Status.STORED.value]}, [submitted], []]}]
 
 
 def _lease(target: Status, seconds: float) -> str | Document:

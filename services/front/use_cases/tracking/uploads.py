@@ -73,7 +73,7 @@ class TrackUploads:
         async with self._slots:
             try:
                 if status.state == "OPEN" and late:
-                    await self._advance.finish(job, Transition.not_stored(UPLOAD_EXPIRED))
+                    await self._advance.finish(job.id, Transition.not_stored(UPLOAD_EXPIRED))
                 else:
                     await self._uploads.apply(job, status)
             except Problem as problem:
@@ -108,6 +108,6 @@ class TrackUploads:
 
     async def _fail(self, job: Job) -> None:
         if job.status is Status.CREATED:
-            await self._advance.finish(job, Transition.not_stored(BATCH_FAILED))
+            await self._advance.finish(job.id, Transition.not_stored(BATCH_FAILED))
         elif job.status is Status.STORED:
-            await self._advance.finish(job, Transition.not_submitted(BATCH_FAILED))
+            await self._advance.finish(job.id, Transition.not_submitted(BATCH_FAILED))
