@@ -11,6 +11,7 @@ import pytest
 
 from common.contracts.upload import UploadFacts
 from services.blob.adapters.filesystem.pieces import stored_size
+from services.blob.adapters.footer import FOOTER_BYTES
 from services.blob.settings import StoreSettings
 from tests.contract.dying_writer import BLOB_ID, FACTS, UPLOAD_ID
 from tests.contract.test_blob_store import put, read
@@ -95,6 +96,20 @@ async def test_what_cannot_be_wrapped_anew_is_named_and_its_key_stays_known(tmp_
     assert {path.name for path in (data / "known-keys").iterdir()} == {"2025", "2026"}
     gone = rotation(tmp_path / "gone", keys)
     assert (gone.returncode, gone.stderr) == (2, "BLOB_DATA_DIR: It should be a folder that is there.\n")
+
+
+async def test_a_plain_file_that_looks_encrypted_stays_as_it_is(tmp_path: Path) -> None:
+    data, other, keys = tmp_path / "data", tmp_path / "other", tmp_path / "keys"
+    async with opened(other, keys=master_keys("2025")) as blob:
+        await put(blob.store, "b-1", SHORT)
+    # With the footer of a plain file behind them, they lie where those of an encrypted one do.
+    looks_encrypted = file_of(other, "b-1").read_bytes()[:-FOOTER_BYTES]
+    async with opened(data) as blob:
+        await put(blob.store, "b-1", looks_encrypted)
+    rotated = rotation(data, key_folder(keys, "2025", "2026"))
+    async with opened(data) as blob:
+        assert await read(await blob.store.open("b-1")) == looks_encrypted
+    assert rotated.returncode == 0
 
 
 @pytest.mark.parametrize("point", range(1, len(POINTS) + 1), ids=POINTS)
