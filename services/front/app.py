@@ -234,6 +234,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
         changes.hint = watching.hint
 
         requests = Shares("requests under way", settings.max_requests)
+        waits = Shares("requests waiting", settings.max_waits)
 
         async def admit(owner: Owner) -> None:
             await limited.admit(owner)
@@ -247,7 +248,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             tokens=limited,
             unlimited_tokens=tokens,
             requests=requests,
-            waits=Shares("requests waiting", settings.max_waits),
+            waits=waits,
             downloads=Shares("downloads under way", MOST_READERS),
             bodies=Bodies(
                 settings.stall_seconds,
@@ -257,6 +258,7 @@ async def open_apps(settings: Settings, readiness: Readiness, core: Core) -> Asy
             idempotency=Idempotency(
                 keys,
                 admit,
+                waits,
                 keep_seconds=settings.idempotency_seconds,
                 lease_seconds=settings.idempotency_lease_seconds,
             ),

@@ -13,9 +13,10 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from common.errors import AlreadyExists, Conflict, IdempotencyKeyReused, RateLimited, TooManyRequests
+from common.errors import AlreadyExists, Conflict, IdempotencyKeyReused, RateLimited, TooManyRequests, Unavailable
 from common.ids import new_id
 from common.loops import attempt, stop
+from common.shares import Shares
 from services.front.domain.idempotency import Fingerprint, Reservation, checked_key, scope_of
 from services.front.domain.job import Owner
 from services.front.ports import IdempotencyStore
@@ -88,19 +89,21 @@ class KeyedRequest(IdempotentRequest):
 
 class Idempotency:
     """Distinguishes the first request with a key from those that repeat it. `admit` raises `RateLimited` or
-    `TooManyRequests` for an owner who may make nothing now.
+    `TooManyRequests` for an owner who may make nothing now. A request that waits for another counts in `waits`.
     """
 
     def __init__(
         self,
         store: IdempotencyStore,
         admit: Callable[[Owner], Awaitable[None]],
+        waits: Shares,
         *,
         keep_seconds: float,
         lease_seconds: float,
     ) -> None:
         self._store = store
         self._admit = admit
+        self._waits = waits
         self._keep_seconds = keep_seconds
         self._lease_seconds = lease_seconds
         self._releasing: set[asyncio.Task[None]] = set()
@@ -116,7 +119,7 @@ class Idempotency:
     ) -> AsyncIterator[IdempotentRequest]:
         """A request with these `Idempotency-Key` fields; without any, every request makes something. `is_made` checks
         whether what has an id is written. Raises `Malformed`, what `admit` does, and `Conflict` when another request
-        with the key still runs after `wait_seconds`.
+        with the key still runs after `wait_seconds`, or there is no place to wait.
 
         One that ends well is remembered as done, one that fails before `seal` is forgotten.
         """
@@ -131,7 +134,7 @@ class Idempotency:
             yield IdempotentRequest(new_id())
             return
         scope, token = scope_of(owner, route, key), new_id()
-        known = await self._reserved(scope, token, wait_seconds)
+        known = await self._reserved(owner, scope, token, wait_seconds)
         if known.done:
             yield self._keyed(scope, token, known, repeats=True)
             return
@@ -149,20 +152,33 @@ class Idempotency:
             await self._give_up(scope, token)
             raise
 
-    async def _reserved(self, scope: str, token: str, wait_seconds: float) -> Reservation:
+    async def _reserved(self, owner: Owner, scope: str, token: str, wait_seconds: float) -> Reservation:
         """What is known of the key as soon as no other request runs with it, or when the seconds have passed."""
-        clock = asyncio.get_running_loop()
-        deadline = clock.time() + wait_seconds
         try:
-            while True:
-                known = await self._store.reserve(scope, new_id(), token, self._lease_seconds, self._keep_seconds)
-                remaining = deadline - clock.time()
-                if known.mine or known.done or remaining <= 0:
-                    return known
-                await asyncio.sleep(min(remaining, POLL_SECONDS))
+            known = await self._reserve(scope, token)
+            if known.mine or known.done or wait_seconds <= 0:
+                return known
+            try:
+                share = self._waits.take(owner)
+            except (TooManyRequests, Unavailable):  # a preference that can't be kept is no failure
+                return known
+            with share:
+                return await self._waited(scope, token, wait_seconds)
         except BaseException:
             await self._give_up(scope, token)  # the store may have reserved it all the same
             raise
+
+    async def _waited(self, scope: str, token: str, wait_seconds: float) -> Reservation:
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + wait_seconds
+        while True:
+            await asyncio.sleep(min(max(0, deadline - clock.time()), POLL_SECONDS))
+            known = await self._reserve(scope, token)
+            if known.mine or known.done or clock.time() >= deadline:
+                return known
+
+    async def _reserve(self, scope: str, token: str) -> Reservation:
+        return await self._store.reserve(scope, new_id(), token, self._lease_seconds, self._keep_seconds)
 
     @asynccontextmanager
     async def _lease_kept(self, scope: str, token: str) -> AsyncIterator[None]:

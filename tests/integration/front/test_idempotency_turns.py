@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import Conflict, Unavailable
 from common.mongo.client import Client
+from common.shares import Shares
 from services.front.adapters.mongodb.idempotency import MongoIdempotencyStore
 from services.front.domain.job import Owner
 from services.front.use_cases.idempotency import Idempotency, IdempotentRequest
@@ -62,7 +63,7 @@ def turns_of(store: Any) -> Turn:
     async def nothing_is_made(_: str) -> bool:
         return False
 
-    idempotency = Idempotency(store, admit, keep_seconds=LEASE, lease_seconds=LEASE)
+    idempotency = Idempotency(store, admit, Shares("waits", 100), keep_seconds=LEASE, lease_seconds=LEASE)
 
     def turn(wait_seconds: float = 0) -> AbstractAsyncContextManager[IdempotentRequest]:
         return idempotency.request(Owner("acme", "alice"), "job", ["key"], nothing_is_made, wait_seconds)

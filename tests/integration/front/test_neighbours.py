@@ -142,6 +142,20 @@ async def test_waits_of_one_owner_leave_those_of_others_and_their_own_status(
     await nothing_held(platform)
 
 
+async def test_repeats_that_wait_for_a_request_count_as_waits(platform: Platform, address: str) -> None:
+    request = (
+        "POST /api/v1/job?processor=checksum HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n"
+        'Idempotency-Key: "one"'
+    )
+    first = await hanging(address, 1, request, b"some")
+    keys = platform.core.mongodb[platform.settings.database]["idempotencyKeys"]
+    await eventually(lambda: keys.count_documents({}))
+    wires = await hanging(address, 6, f"{request}\r\nPrefer: wait=60")
+    assert await statuses(wires, 4) == [409] * 4
+    close(first + wires)
+    await nothing_held(platform)
+
+
 async def test_a_job_is_made_though_there_is_no_place_to_wait(
     platform: Platform, address: str, waiting_job: str
 ) -> None:
