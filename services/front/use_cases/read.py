@@ -105,7 +105,7 @@ class ReadJob:
         return await self.end_of(authorise(await self._jobs.find(job_id), owner), seconds)
 
     async def end_of(self, job: Job, seconds: float) -> JobSnapshot:
-        """As `wait`, for a job that was just read or written."""
+        """As `wait`, for a job that was just read or written: an end since then is heard, and needs no other read."""
         deadline = time.monotonic() + seconds
         with self._changes.listening(job.id) as ended:
             # Front hears of an end by itself: job is asked for what is returned, and every so often.
