@@ -24,6 +24,7 @@ from services.job.use_cases.reports import Reporter
 
 SECONDS_PER_DAY = 86_400
 REPORT_SECONDS = 1.0
+SETTLE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -74,6 +75,7 @@ async def open_app(
                 partial(repeat, "sweep", queue.sweep, settings.sweep_seconds),
                 partial(repeat, "report", reporter.report_ended, 0),
                 partial(repeat, "report", reporter.report_due, REPORT_SECONDS),
+                partial(repeat, "settle", reporter.write_settled, SETTLE_SECONDS),
                 partial(repeat, "hints", partial(queue.waiters.heed, database.runs), 0),
             )
         )

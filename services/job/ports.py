@@ -135,7 +135,7 @@ class RunStore(Protocol):
         """
 
     async def settle(self, ids: Sequence[str]) -> None:
-        """Front knows the end of these runs: they need no further report."""
+        """Front knows the end of these runs: they need no further report. A crash of the store may lose that again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,11 @@ class Store:
     async def statuses(self, ids: Sequence[str]) -> list[RunStatus]:
         return [RunStatus(id=run_id, status=RunState.SUCCESS, fence=1, attempt=1) for run_id in ids]
 
+    def __init__(self) -> None:
+        self.settled: list[Sequence[str]] = []
+
     async def settle(self, ids: Sequence[str]) -> None:
-        """Nothing is kept."""
+        self.settled.append(ids)
 
 
 async def test_runs_that_end_a_turn_of_the_loop_apart_are_reported_together() -> None:
@@ -44,6 +47,19 @@ async def test_runs_that_end_a_turn_of_the_loop_apart_are_reported_together() ->
     await reporting
     assert front.heard == [["a", "b"]]
     assert settled == ["a", "b"]
+
+
+async def test_what_front_has_settled_is_written_down_together_and_once() -> None:
+    store = Store()
+    any_store: Any = store
+    reporter = Reporter(any_store, Front(), lambda _: None)
+    for run_id in ("a", "b"):
+        reporter.ended(run_id)
+        await reporter.report_ended()
+    assert store.settled == [], "no report waits for it"
+    for _ in range(2):
+        await reporter.write_settled()
+    assert store.settled == [["a", "b"]]
 
 
 class LargeStore(Store):

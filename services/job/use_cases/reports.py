@@ -30,6 +30,7 @@ class Reporter:
         self._front = front
         self._on_settled = on_settled
         self._ended: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+        self._settled: list[str] = []
 
     def ended(self, run_id: str) -> None:
         with suppress(asyncio.QueueFull):
@@ -49,6 +50,12 @@ class Reporter:
             if not await self._report(runs):
                 return
 
+    async def write_settled(self) -> None:
+        """Writes down what front has settled since the last time. What gets lost here is reported once more."""
+        settled, self._settled = self._settled, []
+        if settled:
+            await self._store.settle(settled)
+
     async def _report(self, runs: list[RunStatus]) -> bool:
         """Whether front took them all. What it doesn't take keeps nothing else from it."""
         return all([await self._send(some) for some in messages(runs)])
@@ -59,7 +66,7 @@ class Reporter:
         except Problem as problem:
             log.warning("report.failed", problem=problem.slug, detail=problem.detail, runs=len(runs))
             return False
-        await self._store.settle(settled)
+        self._settled += settled
         for run in runs:
             if run.id in settled:
                 self._on_settled(run)

@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.write_concern import WriteConcern
 
 from common.coalescer import Coalescer
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
@@ -59,6 +60,8 @@ class MongoRunStore:
 
     def __init__(self, runs: AsyncCollection[Document], flows: AsyncCollection[Document], tenants: Tenants) -> None:
         self._runs = runs
+        # A mark that gets lost means a second report, so nothing waits for the journal.
+        self._marks = runs.with_options(write_concern=WriteConcern(w=1))
         self._flows = MongoFlows(flows, runs)
         self._claims = MongoClaims(runs, self._flows, tenants)
         self._positions = MongoPositions(self._flows, runs, tenants)
@@ -167,7 +170,7 @@ class MongoRunStore:
 
     async def settle(self, ids: Sequence[str]) -> None:
         fields = {"reportDueAt": "", "reports": "", "reportDueAtToken": ""}
-        await self._runs.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
+        await self._marks.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
 
     async def queued(self) -> AsyncIterator[str | None]:
         """Whatever is put into a flow changes its version."""
