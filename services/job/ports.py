@@ -63,14 +63,14 @@ class RunStore(Protocol):
         """How many runs of the tenant are queued, counted; of each flow up to 100,000."""
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
         """Take up to `limit` runs that are due and want one of `processors`. Each is RUNNING then, with a higher fence
         and a lease of `start_seconds`; each run goes to exactly one claim.
 
         Tenants share by weight; of a tenant's runs that want the same, the one goes first that has been due longest.
         No run is taken whose deadline has passed, and none of a tenant that has as many running as it may. A claim that
-        still has runs gets these again, and no others.
+        still has runs gets these again, and no others. It isn't asked whether it has any when this is its `first` call.
         """
 
     async def heartbeat(

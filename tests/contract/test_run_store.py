@@ -74,6 +74,18 @@ async def test_repeating_a_claim_returns_its_runs_and_takes_no_others(bench: Ben
     assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first[1:]
 
 
+async def test_what_a_first_claim_took_is_there_when_it_is_repeated(bench: Bench) -> None:
+    resting = await bench.claimed()
+    await bench.store.release(resting.run.id, resting.fence)
+    runs = [resting.run, await bench.submitted(), await bench.submitted()]
+    claim_id = new_id()
+    first = await bench.store.claim(claim_id, ["checksum"], 2, LONG, first=True)
+    assert [(claimed.run, claimed.fence) for claimed in first] == [(runs[0], 3), (runs[1], 1)]
+    assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first
+    for claimed in first:
+        await bench.beat(claimed)
+
+
 async def test_many_claimers_at_once_take_each_run_once(bench: Bench) -> None:
     runs = [await bench.submitted() for _ in range(40)]
     claims = await asyncio.gather(*(bench.store.claim(new_id(), ["checksum"], 4, LONG) for _ in range(20)))

@@ -97,9 +97,9 @@ class FakeRunStore:
         return await self.queued_estimate(tenant)
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
-        mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id]
+        mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id and not first]
         if not mine:
             mine = self._next_due(processors, limit)
             for stored in mine:

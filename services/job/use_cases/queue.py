@@ -103,7 +103,11 @@ class Queue:
             while True:
                 waiter.begins_to_look()
                 runs = await self._store.claim(
-                    request.claim_id, request.processors, request.max, self._leases.start_seconds
+                    request.claim_id,
+                    request.processors,
+                    request.max,
+                    self._leases.start_seconds,
+                    first=request.first and not waiter.unsure,
                 )
                 if runs:
                     crash_at("job.claimed")
@@ -126,11 +130,14 @@ class Queue:
 
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
         """Ends the run; returns the runs of the claim that came along, without waiting for any."""
-        if await self._store.complete(run_id, completion.fence, completion.outputs):
+        ended = await self._store.complete(run_id, completion.fence, completion.outputs)
+        if ended:
             self._on_end(run_id)
         if completion.claim is None:
             return []
-        return await self.claim(completion.claim.model_copy(update={"wait_seconds": 0}))
+        # Whoever completes again may claim again.
+        changes = {"wait_seconds": 0, "first": completion.claim.first and ended}
+        return await self.claim(completion.claim.model_copy(update=changes))
 
     async def fail(self, run_id: str, failure: Fail) -> None:
         """Ends the run, or queues it again if its error is of a kind that may pass."""

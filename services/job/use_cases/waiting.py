@@ -18,6 +18,8 @@ class Waiter:
         self.claim_id = claim_id
         self.idle = False
         self.reserved = 0
+        self.unsure = False
+        """A run may be this claim's that it hasn't heard of: the store didn't say what became of it."""
         self._processors = frozenset(processors)
         self._room = room
         self._handed: list[Claimed] = []
@@ -35,6 +37,7 @@ class Waiter:
     def hand(self, run: Claimed | None) -> bool:
         """What has become of one reservation: the run, or None. False when the claimer has gone meanwhile."""
         self.reserved -= 1
+        self.unsure |= run is None
         if run is not None and not self._gone:
             self._handed.append(run)
             self._woken.set()

@@ -92,9 +92,9 @@ class MongoRunStore:
         return await self._flows.count(tenant)
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
-        return await self._claims.claim(claim_id, processors, limit, start_seconds)
+        return await self._claims.claim(claim_id, processors, limit, start_seconds, first=first)
 
     async def heartbeat(
         self,
