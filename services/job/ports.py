@@ -88,12 +88,12 @@ class RunStore(Protocol):
         `phase` and `progress` (0 to 1) describe the attempt until the next heartbeat that has them, or its end.
         """
 
-    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
-        """End the run as SUCCESS. Returns whether this call did; False: it had been completed with this fence."""
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> RunStatus | None:
+        """End the run as SUCCESS. Returns how it ended; None when it had been completed with this fence before."""
 
-    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
-        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED. Returns the
-        state it is in then.
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunStatus:
+        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED. Returns how
+        it stands then.
         """
 
     async def release(self, run_id: str, fence: int) -> None:

@@ -38,7 +38,7 @@ class Leases:
 
 
 class Queue:
-    """`on_end` is called with the id of each run that ended here. While `stopping` is true, no claim waits."""
+    """`on_end` is called with each run that ended here. While `stopping` is true, no claim waits."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Queue:
         leases: Leases,
         retry: RetryPolicy,
         *,
-        on_end: Callable[[str], None],
+        on_end: Callable[[RunStatus], None],
         tenants: Tenants | None = None,
         stopping: Callable[[], bool] = lambda: False,
         poll_seconds: float = POLL_SECONDS,
@@ -131,19 +131,20 @@ class Queue:
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
         """Ends the run; returns the runs of the claim that came along, without waiting for any."""
         ended = await self._store.complete(run_id, completion.fence, completion.outputs)
-        if ended:
-            self._on_end(run_id)
+        if ended is not None:
+            self._on_end(ended)
         if completion.claim is None:
             return []
         # Whoever completes again may claim again.
-        changes = {"wait_seconds": 0, "first": completion.claim.first and ended}
+        changes = {"wait_seconds": 0, "first": completion.claim.first and ended is not None}
         return await self.claim(completion.claim.model_copy(update=changes))
 
     async def fail(self, run_id: str, failure: Fail) -> None:
         """Ends the run, or queues it again if its error is of a kind that may pass."""
         retry = retry_after(failure.error, self._retry)
-        if await self._store.fail(run_id, failure.fence, failure.error, retry) in FINAL:
-            self._on_end(run_id)
+        failed = await self._store.fail(run_id, failure.fence, failure.error, retry)
+        if failed.status in FINAL:
+            self._on_end(failed)
 
     async def release(self, run_id: str, fence: int) -> None:
         await self._store.release(run_id, fence)
@@ -177,8 +178,8 @@ class Queue:
             self.waiters.wake_all()
         return swept
 
-    def _on_end(self, run_id: str) -> None:
-        self._report_end(run_id)
+    def _on_end(self, run: RunStatus) -> None:
+        self._report_end(run)
         if self._tenants.limit_running:
             # Its tenant may have been at its limit, with runs that wait for just this.
             self.waiters.wake_all()

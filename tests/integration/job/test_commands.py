@@ -62,6 +62,18 @@ async def test_a_claim_reads_once_where_to_look_and_once_what_it_takes(mongodb_u
         assert ("find", "runs") in names(recorder.commands)
 
 
+async def test_what_ended_is_known_without_reading_it(mongodb_uri: str, database_name: str) -> None:
+    async with recorded(mongodb_uri) as (client, recorder):
+        database = JobDatabase(client, database_name)
+        await database.create_indexes()
+        run = a_run()
+        await database.runs.submit(run, Handover(new_id(), 30))
+        recorder.commands.clear()
+        ended = await database.runs.complete(run.id, 1, [])
+        assert names(recorder.commands) == [("findAndModify", "runs")]
+        assert await database.runs.statuses([run.id]) == [ended]
+
+
 class Interfered:
     """The collection of runs; `before` and `after` are done beside the first write to it."""
 
