@@ -11,6 +11,7 @@ from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
 from services.job.ports import Claimed, Handover, Submitted
 from services.job.use_cases.queue import Leases, Queue
+from services.job.use_cases.waiting import Waiter
 from tests.fakes.run_store import FakeRunStore
 from tests.support.run_bench import a_run
 
@@ -85,6 +86,38 @@ async def test_a_duplicate_is_handed_to_nobody(
     fresh = a_run()
     await queue.submit(fresh)
     assert [run.id for run in await waiting] == [fresh.id]
+
+
+async def test_claims_share_a_look_that_found_nothing_until_a_run_is_queued(queue: Queue, store: Looks) -> None:
+    request = ClaimRequest(claim_id=new_id(), processors=["checksum"], first=True)
+    for _ in range(3):
+        assert await queue.claim(request.model_copy(update={"claim_id": new_id()})) == []
+    assert store.looks.qsize() == 1
+    run = a_run()
+    await queue.submit(run)
+    assert [claimed.id for claimed in await queue.claim(request)] == [run.id]
+
+
+async def test_a_look_is_good_for_those_alone_that_want_the_same_and_have_no_runs(queue: Queue, store: Looks) -> None:
+    request = ClaimRequest(claim_id=new_id(), processors=["checksum"], first=True)
+    assert await queue.claim(request) == []
+    held, other = a_run(), a_run("other")
+    await store.submit(held, Handover(request.claim_id, 5))
+    await store.submit(other)
+    assert [claimed.id for claimed in await queue.claim(request.model_copy(update={"first": False}))] == [held.id]
+    wider = ClaimRequest(claim_id=new_id(), processors=["checksum", "other"], first=True)
+    assert [claimed.id for claimed in await queue.claim(wider)] == [other.id]
+
+
+async def test_what_is_queued_while_a_claim_looks_is_looked_for_by_the_next(queue: Queue, store: Looks) -> None:
+    waiter = Waiter(new_id(), ["checksum"], 1)
+
+    async def queued_meanwhile() -> list[Claimed]:
+        await queue.submit(a_run())
+        return []
+
+    assert await queue.waiters.look(waiter, queued_meanwhile, alone=False) == []
+    assert len(await queue.claim(ClaimRequest(claim_id=new_id(), processors=["checksum"], first=True))) == 1
 
 
 async def test_a_claim_finds_what_was_handed_to_it_though_the_store_did_not_say_so(store: Looks) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from common.contracts.job import (
     ClaimedRun,
@@ -58,8 +59,7 @@ class Queue:
         self._tenants = tenants or Tenants()
         self._admission = Admission(store, self._tenants)
         self._stopping = stopping
-        self._poll_seconds = poll_seconds
-        self.waiters = Waiters()
+        self.waiters = Waiters(poll_seconds)
 
     async def submit(self, run: RunSubmit) -> tuple[RunAccepted, bool]:
         """Queue a run once, or hand it straight to a claim that waits. Returns whether this call created it.
@@ -101,19 +101,21 @@ class Queue:
         deadline = clock.time() + request.wait_seconds
         with self.waiters.entered(Waiter(request.claim_id, request.processors, request.max)) as waiter:
             while True:
-                waiter.begins_to_look()
-                runs = await self._store.claim(
+                first = request.first and not waiter.unsure
+                look = partial(
+                    self._store.claim,
                     request.claim_id,
                     request.processors,
                     request.max,
                     self._leases.start_seconds,
-                    first=request.first and not waiter.unsure,
+                    first=first,
                 )
+                runs = await self.waiters.look(waiter, look, alone=not first)
                 if runs:
                     crash_at("job.claimed")
                 remaining = deadline - clock.time()
                 if not runs and remaining > 0 and not self._stopping():
-                    runs = await waiter.wait(min(remaining, self._poll_seconds))
+                    runs = await waiter.wait(deadline)
                     remaining = deadline - clock.time()
                 if runs or remaining <= 0 or self._stopping():
                     return [self._on_wire(claimed) for claimed in runs]

@@ -194,6 +194,8 @@ class MongoFlows:
         found = await self._runs.aggregate([{"$match": queued}, *in_order])
         keys = [group["_id"] async for group in found]
         self._repaired = max(keys) if len(keys) == limit else ""
+        if not keys:
+            return 0
         awake = [flow["_id"] async for flow in self._flows.find({"_id": {"$in": keys}, **AWAKE}, {"_id": 1})]
         asleep = sorted({*keys} - {*awake})
         for key in asleep:
