@@ -49,7 +49,9 @@ class Claimer:
         return await self._post(f"/api/v1/run/{run.id}/complete", completion)
 
     def _claim(self, wait_seconds: float) -> ClaimRequest:
-        return ClaimRequest(claim_id=new_id(), processors=[self._processor], max=self._batch, wait_seconds=wait_seconds)
+        return ClaimRequest(
+            claim_id=new_id(), processors=[self._processor], max=self._batch, wait_seconds=wait_seconds, first=True
+        )
 
     async def _post(self, path: str, body: Wire) -> list[ClaimedRun]:
         headers = {"Authorization": f"Bearer {self._signer.token('job')}", "Content-Type": "application/json"}

@@ -74,7 +74,7 @@ async def _claim(queue: Queue) -> None:
 
 
 def _request(wait_seconds: float) -> ClaimRequest:
-    return ClaimRequest(claim_id=new_id(), processors=[PROCESSOR], max=BATCH, wait_seconds=wait_seconds)
+    return ClaimRequest(claim_id=new_id(), processors=[PROCESSOR], max=BATCH, wait_seconds=wait_seconds, first=True)
 
 
 if __name__ == "__main__":

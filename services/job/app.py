@@ -23,7 +23,8 @@ from services.job.use_cases.queue import Leases, Queue
 from services.job.use_cases.reports import Reporter
 
 SECONDS_PER_DAY = 86_400
-REPORT_SECONDS = 1.0
+REPORT_SECONDS = 5.0
+SETTLE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -60,6 +61,10 @@ async def open_app(
             kept_seconds=settings.offer_kept_days * SECONDS_PER_DAY,
         )
 
+        async def sweep() -> None:
+            if await queue.sweep():  # what ended by it is due at once
+                await reporter.report_due()
+
         app = FastAPI(title="Gristmill job", openapi_url=None)
         app.state.verifier = verifier or ServiceTokenVerifier.from_folder("job", settings.callers_dir)
         problems.install(app)
@@ -71,9 +76,10 @@ async def open_app(
         await stack.enter_async_context(
             background(
                 partial(until_done, "indexes", database.create_indexes),
-                partial(repeat, "sweep", queue.sweep, settings.sweep_seconds),
+                partial(repeat, "sweep", sweep, settings.sweep_seconds),
                 partial(repeat, "report", reporter.report_ended, 0),
                 partial(repeat, "report", reporter.report_due, REPORT_SECONDS),
+                partial(repeat, "settle", reporter.write_settled, SETTLE_SECONDS),
                 partial(repeat, "hints", partial(queue.waiters.heed, database.runs), 0),
             )
         )

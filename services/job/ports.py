@@ -63,14 +63,14 @@ class RunStore(Protocol):
         """How many runs of the tenant are queued, counted; of each flow up to 100,000."""
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
         """Take up to `limit` runs that are due and want one of `processors`. Each is RUNNING then, with a higher fence
         and a lease of `start_seconds`; each run goes to exactly one claim.
 
         Tenants share by weight; of a tenant's runs that want the same, the one goes first that has been due longest.
         No run is taken whose deadline has passed, and none of a tenant that has as many running as it may. A claim that
-        still has runs gets these again, and no others.
+        still has runs gets these again, and no others. It isn't asked whether it has any when this is its `first` call.
         """
 
     async def heartbeat(
@@ -88,12 +88,12 @@ class RunStore(Protocol):
         `phase` and `progress` (0 to 1) describe the attempt until the next heartbeat that has them, or its end.
         """
 
-    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
-        """End the run as SUCCESS. Returns whether this call did; False: it had been completed with this fence."""
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> RunStatus | None:
+        """End the run as SUCCESS. Returns how it ended; None when it had been completed with this fence before."""
 
-    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
-        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED. Returns the
-        state it is in then.
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunStatus:
+        """Queue the run again after a backoff where `retry` allows another attempt, else end it as FAILED. Returns how
+        it stands then.
         """
 
     async def release(self, run_id: str, fence: int) -> None:
@@ -135,7 +135,7 @@ class RunStore(Protocol):
         """
 
     async def settle(self, ids: Sequence[str]) -> None:
-        """Front knows the end of these runs: they need no further report."""
+        """Front knows the end of these runs: they need no further report. A crash of the store may lose that again."""
 
 
 @dataclass(frozen=True, slots=True)

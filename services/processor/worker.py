@@ -147,10 +147,13 @@ class Worker:
                 return await self._runs.claim(request)
             except Problem as problem:
                 log.warning("claim.failed", error=type(problem).__name__, detail=problem.detail)
+                request = request.model_copy(update={"first": False})
                 await asyncio.sleep(next(pause))
 
     def _claim_request(self, most: int, wait_seconds: float) -> ClaimRequest:
-        return ClaimRequest(claim_id=new_id(), processors=self._offered, max=most, wait_seconds=wait_seconds)
+        return ClaimRequest(
+            claim_id=new_id(), processors=self._offered, max=most, wait_seconds=wait_seconds, first=True
+        )
 
     async def _see_through(self, run: ClaimedRun) -> ClaimedRun | None:
         """Work on a run and report it; returns the next run, when one came with the response."""

@@ -95,7 +95,7 @@ async def test_whoever_ends_a_run_first_has_ended_it(bench: Bench) -> None:
         assert isinstance(verdict, RunStatus)
         assert verdict.status in FINAL, "a cancel is answered with an end"
         assert await bench.status(run_id) == verdict, "which stays"
-        assert (answers["complete"] is True) == (verdict.status == RunState.SUCCESS)
+        assert isinstance(answers["complete"], RunStatus) == (verdict.status == RunState.SUCCESS)
         heard = [name for name in ("complete", "fail", "release") if not isinstance(answers[name], StaleFence)]
         assert len(heard) <= 1
         assert await bench.store.claim(new_id(), [claimed.run.processor], 1, LONG) == []

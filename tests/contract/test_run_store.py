@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.contracts.job import RunError, RunState
+from common.contracts.job import RunError, RunState, RunStatus
 from common.errors import StaleFence
 from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
@@ -20,8 +20,9 @@ async def test_typical_journey(bench: Bench) -> None:
     await bench.store.heartbeat(run.id, 1, LONG, started=True, phase="decode")
     running = await bench.status(run.id)
     assert (running.status, running.fence, running.attempt, running.phase) == (RunState.RUNNING, 1, 1, "decode")
-    assert await bench.store.complete(run.id, 1, [OUTPUT])
+    told = await bench.store.complete(run.id, 1, [OUTPUT])
     ended = await bench.status(run.id)
+    assert told == ended
     assert (ended.status, ended.attempt, ended.fence, ended.outputs) == (RunState.SUCCESS, 1, 1, [OUTPUT])
     assert await bench.store.claim(new_id(), ["checksum"], 5, LONG) == []
 
@@ -72,6 +73,18 @@ async def test_repeating_a_claim_returns_its_runs_and_takes_no_others(bench: Ben
     assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first
     await bench.store.complete(first[0].run.id, first[0].fence, [])
     assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first[1:]
+
+
+async def test_what_a_first_claim_took_is_there_when_it_is_repeated(bench: Bench) -> None:
+    resting = await bench.claimed()
+    await bench.store.release(resting.run.id, resting.fence)
+    runs = [resting.run, await bench.submitted(), await bench.submitted()]
+    claim_id = new_id()
+    first = await bench.store.claim(claim_id, ["checksum"], 2, LONG, first=True)
+    assert [(claimed.run, claimed.fence) for claimed in first] == [(runs[0], 3), (runs[1], 1)]
+    assert await bench.store.claim(claim_id, ["checksum"], 2, LONG) == first
+    for claimed in first:
+        await bench.beat(claimed)
 
 
 async def test_many_claimers_at_once_take_each_run_once(bench: Bench) -> None:
@@ -153,14 +166,14 @@ async def test_a_run_that_failed_before_is_no_poison_after_its_first_lapse(bench
     claimed = await bench.claimed()
     for _ in range(2):
         await bench.beat(claimed)
-        assert await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE) == RunState.QUEUED
+        assert (await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE)).status == RunState.QUEUED
         claimed = await bench.claim_one(claimed.run)
     await bench.beat(claimed, SHORT)
     await bench.until(lambda: bench.store.sweep(AT_ONCE))
     again = await bench.claim_one(claimed.run)
     assert not again.alone
     await bench.beat(again)
-    assert await bench.store.fail(again.run.id, again.fence, OURS, AT_ONCE) == RunState.FAILED
+    assert (await bench.store.fail(again.run.id, again.fence, OURS, AT_ONCE)).status == RunState.FAILED
     assert (await bench.status(again.run.id)).attempt == 4
 
 
@@ -171,7 +184,7 @@ async def test_a_failure_that_may_pass_is_tried_again_up_to_the_limit(bench: Ben
         if attempt > 1:
             claimed = await bench.claim_one(claimed.run)
             await bench.beat(claimed)
-        states.append(await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE))
+        states.append((await bench.store.fail(claimed.run.id, claimed.fence, OURS, AT_ONCE)).status)
         assert (await bench.status(claimed.run.id)).attempt == attempt
         await bench.refuses_all(claimed)
     assert states == [RunState.QUEUED, RunState.QUEUED, RunState.FAILED]
@@ -186,7 +199,9 @@ async def test_a_run_rests_before_its_next_attempt(bench: Bench) -> None:
 
 async def test_a_failure_that_stays_ends_the_run_at_once(bench: Bench) -> None:
     claimed = await bench.started()
-    assert await bench.store.fail(claimed.run.id, claimed.fence, OURS, None) == RunState.FAILED
+    ended = await bench.store.fail(claimed.run.id, claimed.fence, OURS, None)
+    assert ended.status == RunState.FAILED
+    assert ended == await bench.status(claimed.run.id)
     await bench.refuses_all(claimed)
 
 
@@ -205,9 +220,9 @@ async def test_a_released_run_keeps_its_place_and_its_attempts(bench: Bench) -> 
 async def test_completing_again_with_the_winning_fence_is_the_same_answer(bench: Bench) -> None:
     claimed = await bench.claimed()
     answers = await asyncio.gather(*(bench.store.complete(claimed.run.id, claimed.fence, [OUTPUT]) for _ in range(5)))
-    assert sorted(answers) == [False, False, False, False, True]
-    status = await bench.status(claimed.run.id)
-    assert (status.status, status.attempt) == (RunState.SUCCESS, 1)
+    (ended,) = [answer for answer in answers if answer is not None]
+    assert (ended.status, ended.attempt) == (RunState.SUCCESS, 1)
+    assert ended == await bench.status(claimed.run.id)
     with pytest.raises(StaleFence):
         await bench.store.complete(claimed.run.id, claimed.fence + 1, [])
     with pytest.raises(StaleFence):
@@ -218,7 +233,7 @@ async def test_in_one_burst_each_caller_learns_its_own_fate(bench: Bench) -> Non
     runs = [await bench.claimed() for _ in range(6)]
     calls = [bench.store.complete(claimed.run.id, claimed.fence + (n % 2), []) for n, claimed in enumerate(runs)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert [answer is True for answer in answers] == [True, False] * 3
+    assert [answer.fence for answer in answers[::2] if isinstance(answer, RunStatus)] == [1] * 3
     assert all(isinstance(answer, StaleFence) for answer in answers[1::2])
 
 

@@ -128,7 +128,7 @@ class FakeRuns:
     async def claim(self, request: ClaimRequest) -> list[ClaimedRun]:
         self._enter("claim")
         self.wanted = request.processors
-        if request.claim_id not in self.claims:
+        if request.first or request.claim_id not in self.claims:
             try:
                 async with asyncio.timeout(request.wait_seconds or 0.001):
                     self.claims[request.claim_id] = [await self.queue.get()]
@@ -145,12 +145,14 @@ class FakeRuns:
 
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
         self._enter("complete")
-        if self.completed.get(run_id) != completion:
+        ends = self.completed.get(run_id) != completion
+        if ends:
             self._check(run_id, completion.fence)
             self.completed[run_id] = completion
             del self.fences[run_id]
             self.reports.put_nowait((run_id, completion))
-        runs = await self.claim(completion.claim) if completion.claim else []
+        claim = completion.claim
+        runs = await self.claim(claim.model_copy(update={"first": claim.first and ends})) if claim else []
         return self._leave("complete", runs)
 
     async def fail(self, run_id: str, failure: Fail) -> None:

@@ -97,9 +97,9 @@ class FakeRunStore:
         return await self.queued_estimate(tenant)
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
-        mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id]
+        mine = [stored for stored in self.runs.values() if stored.claim_id == claim_id and not first]
         if not mine:
             mine = self._next_due(processors, limit)
             for stored in mine:
@@ -128,23 +128,23 @@ class FakeRunStore:
         stored.progress = stored.progress if progress is None else progress
         stored.lease_until = self.now + lease_seconds
 
-    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> RunStatus | None:
         there = self.runs.get(run_id)
         if there and there.state == RunState.SUCCESS and there.fence == fence:
-            return False
+            return None
         stored = self._held(run_id, fence)
         stored.attempt += not stored.started
         stored.outputs = list(outputs)
         self._leave(stored, RunState.SUCCESS, REPORT_GRACE_SECONDS)
-        return True
+        return stored.status()
 
-    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunStatus:
         stored = self._held(run_id, fence)
         stored.attempt += not stored.started
         if retry and retry.allows_another(stored.attempt):
             stored.available_at = self.now + retry.backoff(stored.attempt, random.random())
         self._retry_or_end(stored, retry, stored.attempt, error, REPORT_GRACE_SECONDS)
-        return stored.state
+        return stored.status()
 
     async def release(self, run_id: str, fence: int) -> None:
         stored = self._held(run_id, fence)

@@ -73,7 +73,7 @@ def a_run(processor: str = "checksum") -> RunSubmit:
 
 
 def a_claim(processor: str = "checksum", limit: int = 1, wait: float = 0) -> ClaimRequest:
-    return ClaimRequest(claim_id=new_id(), processors=[processor], max=limit, wait_seconds=wait)
+    return ClaimRequest(claim_id=new_id(), processors=[processor], max=limit, wait_seconds=wait, first=True)
 
 
 def an_offer(version: str) -> ProcessorOffer:

@@ -20,10 +20,15 @@ class Recorder(CommandListener):
 
     def __init__(self) -> None:
         self.commands: list[Document] = []
+        self.journaled: list[Document] = []
+        """Those among them whose responses wait for the journal."""
 
     def started(self, event: CommandStartedEvent) -> None:
         if event.command_name in QUERIES:
-            self.commands.append({key: event.command[key] for key in event.command if key not in NOT_EXPLAINED})
+            command = {key: event.command[key] for key in event.command if key not in NOT_EXPLAINED}
+            self.commands.append(command)
+            if event.command.get("writeConcern", {}).get("j"):
+                self.journaled.append(command)
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Only what is sent matters."""
@@ -36,7 +41,9 @@ class Recorder(CommandListener):
 async def recorded(mongodb_uri: str) -> AsyncIterator[tuple[AsyncMongoClient[Document], Recorder]]:
     """A client whose queries are recorded."""
     recorder = Recorder()
-    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder], tz_aware=True) as client:
+    async with AsyncMongoClient[Document](
+        mongodb_uri, event_listeners=[recorder], tz_aware=True, w="majority", journal=True
+    ) as client:
         yield client, recorder
 
 

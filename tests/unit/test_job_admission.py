@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.contracts.job import ClaimRequest, Complete, RunState
+from common.contracts.job import ClaimRequest, Complete, RunState, RunStatus
 from common.errors import TooManyRequests
 from common.ids import new_id
 from services.job.domain.rules import RetryPolicy
@@ -101,7 +101,7 @@ async def test_without_a_limit_nothing_is_asked(doors: Doors) -> None:
 
 async def test_a_run_of_a_tenant_with_a_limit_is_claimed_and_not_handed_over() -> None:
     """Only a claim counts what runs. It is woken by each run that ends, because the next one may start then."""
-    store, ended = Counts(TENANTS), asyncio.Queue[str]()
+    store, ended = Counts(TENANTS), asyncio.Queue[RunStatus]()
     queue = Queue(store, Leases(5, 30), RetryPolicy(3, 2), on_end=ended.put_nowait, tenants=TENANTS, poll_seconds=30)
 
     def claim() -> ClaimRequest:

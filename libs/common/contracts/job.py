@@ -167,13 +167,15 @@ class ClaimRequest(Wire):
     """`POST /claim`: what the processor can run, and how many runs it has room for.
 
     Waits up to `wait_seconds` for a first run. Repeating a `claim_id` returns the same runs while they are
-    still this claim's, so that a response lost on the way loses nothing.
+    still this claim's, so that a response lost on the way loses nothing. `first` says that nobody has asked by this id
+    before, so that job need not look for what it has.
     """
 
     claim_id: str = Field(min_length=1, max_length=64)
     processors: list[Wanted] = Field(min_length=1, max_length=1024)
     max: int = Field(1, ge=1, le=256)
     wait_seconds: float = Field(0, ge=0, le=60)
+    first: bool = False
 
 
 class ClaimedRun(Wire):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from common.contracts.job import (
     ClaimedRun,
@@ -38,7 +39,7 @@ class Leases:
 
 
 class Queue:
-    """`on_end` is called with the id of each run that ended here. While `stopping` is true, no claim waits."""
+    """`on_end` is called with each run that ended here. While `stopping` is true, no claim waits."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Queue:
         leases: Leases,
         retry: RetryPolicy,
         *,
-        on_end: Callable[[str], None],
+        on_end: Callable[[RunStatus], None],
         tenants: Tenants | None = None,
         stopping: Callable[[], bool] = lambda: False,
         poll_seconds: float = POLL_SECONDS,
@@ -58,8 +59,7 @@ class Queue:
         self._tenants = tenants or Tenants()
         self._admission = Admission(store, self._tenants)
         self._stopping = stopping
-        self._poll_seconds = poll_seconds
-        self.waiters = Waiters()
+        self.waiters = Waiters(poll_seconds)
 
     async def submit(self, run: RunSubmit) -> tuple[RunAccepted, bool]:
         """Queue a run once, or hand it straight to a claim that waits. Returns whether this call created it.
@@ -101,15 +101,21 @@ class Queue:
         deadline = clock.time() + request.wait_seconds
         with self.waiters.entered(Waiter(request.claim_id, request.processors, request.max)) as waiter:
             while True:
-                waiter.begins_to_look()
-                runs = await self._store.claim(
-                    request.claim_id, request.processors, request.max, self._leases.start_seconds
+                first = request.first and not waiter.unsure
+                look = partial(
+                    self._store.claim,
+                    request.claim_id,
+                    request.processors,
+                    request.max,
+                    self._leases.start_seconds,
+                    first=first,
                 )
+                runs = await self.waiters.look(waiter, look, alone=not first)
                 if runs:
                     crash_at("job.claimed")
                 remaining = deadline - clock.time()
                 if not runs and remaining > 0 and not self._stopping():
-                    runs = await waiter.wait(min(remaining, self._poll_seconds))
+                    runs = await waiter.wait(deadline)
                     remaining = deadline - clock.time()
                 if runs or remaining <= 0 or self._stopping():
                     return [self._on_wire(claimed) for claimed in runs]
@@ -126,17 +132,21 @@ class Queue:
 
     async def complete(self, run_id: str, completion: Complete) -> list[ClaimedRun]:
         """Ends the run; returns the runs of the claim that came along, without waiting for any."""
-        if await self._store.complete(run_id, completion.fence, completion.outputs):
-            self._on_end(run_id)
+        ended = await self._store.complete(run_id, completion.fence, completion.outputs)
+        if ended is not None:
+            self._on_end(ended)
         if completion.claim is None:
             return []
-        return await self.claim(completion.claim.model_copy(update={"wait_seconds": 0}))
+        # Whoever completes again may claim again.
+        changes = {"wait_seconds": 0, "first": completion.claim.first and ended is not None}
+        return await self.claim(completion.claim.model_copy(update=changes))
 
     async def fail(self, run_id: str, failure: Fail) -> None:
         """Ends the run, or queues it again if its error is of a kind that may pass."""
         retry = retry_after(failure.error, self._retry)
-        if await self._store.fail(run_id, failure.fence, failure.error, retry) in FINAL:
-            self._on_end(run_id)
+        failed = await self._store.fail(run_id, failure.fence, failure.error, retry)
+        if failed.status in FINAL:
+            self._on_end(failed)
 
     async def release(self, run_id: str, fence: int) -> None:
         await self._store.release(run_id, fence)
@@ -170,8 +180,8 @@ class Queue:
             self.waiters.wake_all()
         return swept
 
-    def _on_end(self, run_id: str) -> None:
-        self._report_end(run_id)
+    def _on_end(self, run: RunStatus) -> None:
+        self._report_end(run)
         if self._tenants.limit_running:
             # Its tenant may have been at its limit, with runs that wait for just this.
             self.waiters.wake_all()

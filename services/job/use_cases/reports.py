@@ -6,7 +6,6 @@ rest: of what a crash, a full queue or an absent front left over.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from common.coalescer import let_others_join
 from common.contracts.job import RunStatus, messages
@@ -16,6 +15,7 @@ from services.job.ports import FrontReports, RunStore
 
 PAGE_SIZE = 500
 MOST_WAITING = 20_000
+MOST_OUTPUTS_WAITING = 50_000
 
 log = get_logger()
 
@@ -29,25 +29,36 @@ class Reporter:
         self._store = store
         self._front = front
         self._on_settled = on_settled
-        self._ended: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+        self._ended: asyncio.Queue[RunStatus] = asyncio.Queue(MOST_WAITING)
+        self._outputs_waiting = 0
+        self._settled: list[str] = []
 
-    def ended(self, run_id: str) -> None:
-        with suppress(asyncio.QueueFull):
-            self._ended.put_nowait(run_id)
+    def ended(self, run: RunStatus) -> None:
+        """What there is no room for is reported when it is due."""
+        if not self._ended.full() and self._outputs_waiting + len(run.outputs) <= MOST_OUTPUTS_WAITING:
+            self._ended.put_nowait(run)
+            self._outputs_waiting += len(run.outputs)
 
     async def report_ended(self) -> None:
         """Waits for runs that end here, and reports those that have gathered."""
-        ids = [await self._ended.get()]
+        runs = [await self._ended.get()]
         await let_others_join()
-        while len(ids) < PAGE_SIZE and not self._ended.empty():
-            ids.append(self._ended.get_nowait())
-        await self._report(await self._store.statuses(ids))
+        while len(runs) < PAGE_SIZE and not self._ended.empty():
+            runs.append(self._ended.get_nowait())
+        self._outputs_waiting -= sum(len(run.outputs) for run in runs)
+        await self._report(runs)
 
     async def report_due(self) -> None:
         """Reports what is due, until nothing is or front can't be reached."""
         while runs := await self._store.claim_reports(PAGE_SIZE):
             if not await self._report(runs):
                 return
+
+    async def write_settled(self) -> None:
+        """Writes down what front has settled since the last time. What gets lost here is reported once more."""
+        settled, self._settled = self._settled, []
+        if settled:
+            await self._store.settle(settled)
 
     async def _report(self, runs: list[RunStatus]) -> bool:
         """Whether front took them all. What it doesn't take keeps nothing else from it."""
@@ -59,7 +70,7 @@ class Reporter:
         except Problem as problem:
             log.warning("report.failed", problem=problem.slug, detail=problem.detail, runs=len(runs))
             return False
-        await self._store.settle(settled)
+        self._settled += settled
         for run in runs:
             if run.id in settled:
                 self._on_settled(run)

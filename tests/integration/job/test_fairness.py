@@ -134,7 +134,7 @@ async def test_a_claim_that_found_nothing_does_not_hide_what_came_meanwhile(
     flows = MongoFlows(newest(mongodb, database_name), mongodb[database_name]["runs"])
     flows.put(Queued("checksum", "acme"))
     await flows.all_written()
-    (seen,) = await flows.eligible(["checksum"], (), 10)
+    (seen,), _ = await flows.look(["checksum"], (), 10)
     run = await submitted(database.runs, "acme")
     await flows.write(looking_later({seen.flow.key: Remainder(seen.version, None)}))
     (claimed,) = await database.runs.claim(new_id(), ["checksum"], 5, LONG)

@@ -2,12 +2,13 @@
 
 Claims of one run each would otherwise all look at the same first run, and all but one would come back empty. A round:
 
-1. Read the runs that these claims have already: a claim that is repeated gets the same runs again.
+1. Read the runs that these claims have already, if any may be repeated: it gets the same runs again.
 2. Read the flows of least tag that may have a run to take, leaving out tenants that run as many as they may.
 3. Deal the slots of the claims to these flows by start-time fair queuing (`services.job.domain.fairness`).
 4. Read the oldest runs of those flows, one more than was dealt, and assign them to the claims in turn.
-5. Take them by one conditional write. Other processes may have taken some: the write decides, so steps 2 to 4 read
-   what is newest rather than what a majority has. Claims that got nothing go back to 2, up to `CLAIM_TRIES` times.
+5. Take them as they were read, by one conditional write. Other processes may have taken some: the write decides, so
+   steps 2 to 4 read what is newest rather than what a majority has. What was won is read back only if not all was.
+   Claims that got nothing go back to 2, up to `CLAIM_TRIES` times.
 6. Update the flows: what was taken, and when the next run of each is due.
 """
 
@@ -45,21 +46,24 @@ CLAIMED = {
 inputs_json = TypeAdapter(list[InputRef])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Claim:
     claim_id: str
     processors: frozenset[str]
     limit: int
     start_seconds: float
+    first: bool
+    """Whether it can't have runs yet. Not so once a write was tried for it, whatever became of that."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A queued run, and whether it may be taken now."""
+    """A queued run, whether it may be taken now, and what was `found` of it."""
 
     id: str
     available_at: datetime
     due: bool
+    found: Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class _Group:
     processors: frozenset[str]
     flows: Sequence[FlowSnapshot]
     clock: float
-    assigned: Mapping[str, Sequence[str]]
+    assigned: Mapping[str, Sequence[_Row]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +95,20 @@ class MongoClaims:
         self._claims: Coalescer[_Claim, Sequence[Claimed]] = Coalescer(self._claim_all, is_away=is_away)
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool
     ) -> Sequence[Claimed]:
-        return await self._claims(_Claim(claim_id, frozenset(processors), limit, start_seconds))
+        return await self._claims(_Claim(claim_id, frozenset(processors), limit, start_seconds, first))
 
     async def _claim_all(self, claims: Sequence[_Claim]) -> Sequence[Sequence[Claimed]]:
-        by_id = {claim.claim_id: claim for claim in claims}  # a claim that is repeated at once is still one
-        claimed, allocation = await asyncio.gather(self._claimed_by(list(by_id)), self._allocate(list(by_id.values())))
+        # A claim that is repeated at once is still one.
+        by_id = {claim.claim_id: claim for claim in sorted(claims, key=lambda claim: not claim.first)}
+        repeated = [claim.claim_id for claim in by_id.values() if not claim.first]
+        claimed, allocation = await asyncio.gather(self._claimed_by(repeated), self._allocate(list(by_id.values())))
         for _ in range(CLAIM_TRIES):
             if not any(group.flows for group in allocation.groups):
                 break
-            assigned = {claim_id: ids for group in allocation.groups for claim_id, ids in group.assigned.items()}
-            takes = [(by_id[claim_id], ids) for claim_id, ids in assigned.items() if claim_id not in claimed]
+            assigned = {claim_id: rows for group in allocation.groups for claim_id, rows in group.assigned.items()}
+            takes = [(by_id[claim_id], rows) for claim_id, rows in assigned.items() if claim_id not in claimed]
             claimed.update(await self._take(takes, allocation))
             empty_handed = [claim for claim_id, claim in by_id.items() if claim_id not in claimed]
             if not empty_handed:
@@ -118,7 +124,7 @@ class MongoClaims:
         await self._flows.all_written()
         running = await self._running() if self._tenants.limit_running else {}
         full = [tenant for tenant, count in running.items() if self._tenants.room(tenant, count) == 0]
-        found = await asyncio.gather(*(self._eligible(processors, full) for processors in alike))
+        found = await asyncio.gather(*(self._flows.look(sorted(wanted), full, MOST_FLOWS) for wanted in alike))
         tenants = {snapshot.flow.tenant for eligible, _ in found for snapshot in eligible}
         room = {tenant: self._tenants.room(tenant, running.get(tenant, 0)) for tenant in tenants}
         dealt = [
@@ -126,7 +132,7 @@ class MongoClaims:
             for group, (eligible, clock) in zip(alike.values(), found, strict=True)
         ]
         rows = await self._first_of(Counter(flow.key for flows in dealt for flow in flows))
-        due = {key: (row.id for row in of_flow if row.due) for key, of_flow in rows.items()}
+        due = {key: (row for row in of_flow if row.due) for key, of_flow in rows.items()}
         return _Allocation(
             [
                 _Group(processors, eligible, clock, _assign(group, flows, due))
@@ -134,10 +140,6 @@ class MongoClaims:
             ],
             rows,
         )
-
-    async def _eligible(self, processors: frozenset[str], full: Sequence[str]) -> tuple[list[FlowSnapshot], float]:
-        names = sorted(processors)
-        return await asyncio.gather(self._flows.eligible(names, full, MOST_FLOWS), self._flows.clock(names))
 
     async def _running(self) -> dict[str, int]:
         """How many runs of each tenant run, what was just taken included."""
@@ -156,27 +158,26 @@ class MongoClaims:
             first, *others = branches[start : start + MOST_FLOWS]
             unions: list[Document] = [{"$unionWith": {"coll": self._runs.name, "pipeline": other}} for other in others]
             async for found in await self._newest.aggregate([*first, *unions]):
-                rows[found["flow"]].append(_Row(found["_id"], found["availableAt"], found["due"]))
+                rows[found["flow"]].append(_Row(found["_id"], found["availableAt"], found["due"], found))
         return rows
 
     async def _take(
-        self, takes: Sequence[tuple[_Claim, Sequence[str]]], allocation: _Allocation
+        self, takes: Sequence[tuple[_Claim, Sequence[_Row]]], allocation: _Allocation
     ) -> dict[str, list[Claimed]]:
         """Steps 5 and 6: takes the runs that were assigned to claims; returns what each has won."""
         if not takes:
             await self._update_flows(allocation, frozenset(), {})
             return {}
-        flow_of = {row.id: key for key, rows in allocation.rows.items() for row in rows}
-        tried = frozenset(run_id for _, ids in takes for run_id in ids)
-        written = await self._runs.bulk_write([_take(claim, ids) for claim, ids in takes])
-        reading = self._claimed_by([claim.claim_id for claim, _ in takes])
+        tried = frozenset(row.id for _, rows in takes for row in rows)
+        for claim, _ in takes:
+            claim.first = False
+        written = await self._runs.bulk_write([take for claim, rows in takes for take in _takes(claim, rows)])
         if written.modified_count == len(tried):
-            served = Counter(flow_of[run_id] for run_id in tried)
-            claimed, _ = await asyncio.gather(reading, self._update_flows(allocation, tried, served))
+            claimed = {claim.claim_id: _won(rows) for claim, rows in takes}
         else:
-            claimed = await reading
-            won = [flow_key(each.run.processor, each.run.tenant) for runs in claimed.values() for each in runs]
-            await self._update_flows(allocation, tried, Counter(won))
+            claimed = await self._claimed_by([claim.claim_id for claim, _ in takes])
+        won = [flow_key(each.run.processor, each.run.tenant) for runs in claimed.values() for each in runs]
+        await self._update_flows(allocation, tried, Counter(won))
         return claimed
 
     async def _update_flows(self, allocation: _Allocation, tried: frozenset[str], served: Mapping[str, int]) -> None:
@@ -198,9 +199,11 @@ class MongoClaims:
     async def _claimed_by(self, claim_ids: Sequence[str]) -> dict[str, list[Claimed]]:
         """The runs of each claim now, those first that were due first; claims without any are left out."""
         claimed: dict[str, list[Claimed]] = {}
+        if not claim_ids:
+            return claimed
         query = {"claimId": {"$in": list(claim_ids)}, "state": RunState.RUNNING}
         async for found in self._runs.find(query, CLAIMED).sort([("availableAt", 1), ("_id", 1)]):
-            claimed.setdefault(found["claimId"], []).append(_claimed(found))
+            claimed.setdefault(found["claimId"], []).append(_claimed(found, found["fence"]))
         return claimed
 
 
@@ -208,15 +211,21 @@ def _slots(group: Sequence[_Claim]) -> int:
     return min(MOST_DEALT, sum(claim.limit for claim in group))
 
 
-def _assign(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Iterator[str]]) -> dict[str, list[str]]:
+def _assign(group: Sequence[_Claim], flows: Sequence[Flow], due: Mapping[str, Iterator[_Row]]) -> dict[str, list[_Row]]:
     """The runs for each claim, one after the other; claims without any are left out."""
-    ids = (run_id for flow in flows if (run_id := next(due[flow.key], None)) is not None)
-    assigned: dict[str, list[str]] = defaultdict(list)
+    rows = (row for flow in flows if (row := next(due[flow.key], None)) is not None)
+    assigned: dict[str, list[_Row]] = defaultdict(list)
     for n in range(max(claim.limit for claim in group)):
         for claim in group:
-            if n < claim.limit and (run_id := next(ids, None)) is not None:
-                assigned[claim.claim_id].append(run_id)
+            if n < claim.limit and (row := next(rows, None)) is not None:
+                assigned[claim.claim_id].append(row)
     return assigned
+
+
+def _won(rows: Sequence[_Row]) -> list[Claimed]:
+    """What a claim has now that all of these are its own, as `MongoClaims._claimed_by` would say it."""
+    in_order = sorted(rows, key=lambda row: (row.available_at, row.id))
+    return [_claimed(row.found, row.found["fence"] + 1) for row in in_order]
 
 
 def _first(key: str, limit: int) -> list[Document]:
@@ -226,16 +235,23 @@ def _first(key: str, limit: int) -> list[Document]:
         {"$match": {"state": RunState.QUEUED, "flow": key}},
         {"$sort": {"availableAt": 1, "_id": 1}},
         {"$limit": limit},
-        {"$project": {"flow": 1, "availableAt": looked_at, "due": pipelines.TAKEABLE}},
+        {"$project": {**CLAIMED, "flow": 1, "availableAt": looked_at, "due": pipelines.TAKEABLE}},
     ]
 
 
-def _take(claim: _Claim, ids: Sequence[str]) -> UpdateMany:
-    queued = {"_id": {"$in": list(ids)}, "state": RunState.QUEUED, "$expr": pipelines.TAKEABLE}
-    return UpdateMany(queued, pipelines.claim(claim.claim_id, claim.start_seconds))
+def _takes(claim: _Claim, rows: Sequence[_Row]) -> Iterator[UpdateMany]:
+    """Its runs as they were read: one that was taken and given back since has another fence. Most have none yet, so
+    there is one write for those of a fence.
+    """
+    by_fence: dict[int, list[str]] = defaultdict(list)
+    for row in rows:
+        by_fence[row.found["fence"]].append(row.id)
+    for fence, ids in by_fence.items():
+        queued = {"_id": {"$in": ids}, "state": RunState.QUEUED, "fence": fence, "$expr": pipelines.TAKEABLE}
+        yield UpdateMany(queued, pipelines.claim(claim.claim_id, claim.start_seconds))
 
 
-def _claimed(found: Document) -> Claimed:
+def _claimed(found: Document, fence: int) -> Claimed:
     run = RunSubmit(
         id=found["_id"],
         inputs=inputs_json.validate_json(found["inputs"]),
@@ -246,4 +262,4 @@ def _claimed(found: Document) -> Claimed:
     )
     deadline_ms = found["deadlineMs"]
     deadline_seconds = None if deadline_ms is None else deadline_ms / 1000
-    return Claimed(run, found["fence"], deadline_seconds, alone=found.get("alone", False))
+    return Claimed(run, fence, deadline_seconds, alone=found.get("alone", False))

@@ -133,14 +133,34 @@ class MongoFlows:
         async for change in changes(watched, [{"$match": {"$or": put}}, {"$project": {"documentKey": 1}}]):
             yield parts_of(change["documentKey"]["_id"])[0]
 
-    async def eligible(self, processors: Sequence[str], without: Sequence[str], limit: int) -> list[FlowSnapshot]:
-        """The flows where there may be a run to take, those of least tag, but for tenants that may start none."""
+    async def look(
+        self, processors: Sequence[str], without: Sequence[str], limit: int
+    ) -> tuple[list[FlowSnapshot], float]:
+        """The flows where there may be a run to take, those of least tag, but for tenants that may start none; and the
+        clock of these processors.
+        """
         query = {
             "processor": {"$in": list(processors)},
             **is_due("lookAt"),
             **({"tenant": {"$nin": list(without)}} if without else {}),
         }
-        return [_snapshot(found) async for found in self._flows.find(query).sort("tag", 1).limit(limit)]
+        clocks: list[Document] = [{"$match": _clocks(processors)}, {"$project": {"clock": 1}}]
+        found = await self._flows.aggregate(
+            [
+                {"$match": query},
+                {"$sort": {"tag": 1}},
+                {"$limit": limit},
+                {"$unionWith": {"coll": self._flows.name, "pipeline": clocks}},
+            ]
+        )
+        flows: list[FlowSnapshot] = []
+        clock = 0.0
+        async for document in found:
+            if "clock" in document:
+                clock = max(clock, document["clock"])
+            else:
+                flows.append(_snapshot(document))
+        return flows, clock
 
     async def awake(self, processor: str, limit: int) -> list[Flow]:
         """Those with runs that want just this, those of least tag."""
@@ -149,7 +169,7 @@ class MongoFlows:
 
     async def clock(self, processors: Sequence[str]) -> float:
         """The greatest start tag that was served to any of these."""
-        clocks = self._flows.find({"_id": {"$in": list(processors)}}, {"clock": 1})
+        clocks = self._flows.find(_clocks(processors), {"clock": 1})
         return max([found["clock"] async for found in clocks], default=0.0)
 
     async def write(self, writes: Sequence[Write]) -> None:
@@ -174,6 +194,8 @@ class MongoFlows:
         found = await self._runs.aggregate([{"$match": queued}, *in_order])
         keys = [group["_id"] async for group in found]
         self._repaired = max(keys) if len(keys) == limit else ""
+        if not keys:
+            return 0
         awake = [flow["_id"] async for flow in self._flows.find({"_id": {"$in": keys}, **AWAKE}, {"_id": 1})]
         asleep = sorted({*keys} - {*awake})
         for key in asleep:
@@ -241,6 +263,10 @@ def _put(key: str, more: Queued) -> UpdateOne:
         "$setOnInsert": {"processor": more.processor, "tenant": more.tenant, "tag": 0.0},
     }
     return UpdateOne({"_id": key}, changes, upsert=True)
+
+
+def _clocks(processors: Sequence[str]) -> Document:
+    return {"_id": {"$in": list(processors)}}
 
 
 def _snapshot(found: Document) -> FlowSnapshot:

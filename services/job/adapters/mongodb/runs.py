@@ -3,7 +3,8 @@
 Writes that arrive together go out together: submits as pipeline upserts, and whatever a fence guards as
 conditional updates, each in one `bulk_write` under majority. A bulk write returns totals, not winners. When
 every update matched, all of them won. Else one majority read shows which did: the writes that end a lease leave
-a token of their own, of which one alone can match for any fence; a heartbeat won if its fence still holds.
+a token of their own, of which one alone can match for any fence; a heartbeat won if its fence still holds. That read
+also has what became of a run, for those who need it; a write that goes out alone returns it by itself.
 
 The inputs and parameters are kept as the JSON text they came as: the queue never looks into them, and no key,
 depth or number of theirs can spoil a bulk write for others.
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.write_concern import WriteConcern
 
 from common.coalescer import Coalescer
 from common.contracts.job import OutputInfo, RunError, RunState, RunStatus, RunSubmit
@@ -40,9 +42,10 @@ CANCEL_TRIES = 4
 SWEPT_AT_ONCE = 1_000
 REPAIRED_AT_ONCE = 5_000
 RECOUNTED_AT_ONCE = 100
-CHANGED = ["state", "fence", "token", "processor", "tenant", "availableAt"]
 STATUS = ["flow", "state", "fence", "attempt", "processor", "started", "phase", "progress", "outputs", "error"]
 STATUS += ["queuedAt", "startedAt", "endedAt"]
+WENT_BACK = ["state", "processor", "tenant", "availableAt"]
+CHANGED = [*STATUS, "token", "tenant", "availableAt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class MongoRunStore:
 
     def __init__(self, runs: AsyncCollection[Document], flows: AsyncCollection[Document], tenants: Tenants) -> None:
         self._runs = runs
+        # A mark that gets lost means a second report, so nothing waits for the journal.
+        self._marks = runs.with_options(write_concern=WriteConcern(w=1))
         self._flows = MongoFlows(flows, runs)
         self._claims = MongoClaims(runs, self._flows, tenants)
         self._positions = MongoPositions(self._flows, runs, tenants)
@@ -89,9 +94,9 @@ class MongoRunStore:
         return await self._flows.count(tenant)
 
     async def claim(
-        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float
+        self, claim_id: str, processors: Sequence[str], limit: int, start_seconds: float, *, first: bool = False
     ) -> Sequence[Claimed]:
-        return await self._claims.claim(claim_id, processors, limit, start_seconds)
+        return await self._claims.claim(claim_id, processors, limit, start_seconds, first=first)
 
     async def heartbeat(
         self,
@@ -109,22 +114,23 @@ class MongoRunStore:
         if found and not (found["fence"] == fence and found["state"] in (RunState.RUNNING, RunState.SUCCESS)):
             raise StaleFence
 
-    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> bool:
+    async def complete(self, run_id: str, fence: int, outputs: Sequence[OutputInfo]) -> RunStatus | None:
         token = new_id()
-        found = await self._change(run_id, fence, pipelines.complete([o.model_dump() for o in outputs], token))
-        if found is None or found.get("token") == token:
-            return True
-        if found["state"] == RunState.SUCCESS and found["fence"] == fence:
-            return False
+        pipeline = pipelines.complete([o.model_dump() for o in outputs], token)
+        found = await self._change(run_id, fence, pipeline, reads=True)
+        if found is not None and found.get("token") == token:
+            return _status(found)
+        if found is not None and found["state"] == RunState.SUCCESS and found["fence"] == fence:
+            return None
         raise StaleFence
 
-    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunState:
+    async def fail(self, run_id: str, fence: int, error: RunError, retry: RetryPolicy | None) -> RunStatus:
         token = new_id()
         found = await self._change(run_id, fence, pipelines.fail(error.model_dump(), retry, token), reads=True)
         if found is None or found.get("token") != token:
             raise StaleFence
         self._went_back([found])
-        return RunState(found["state"])
+        return _status(found)
 
     async def release(self, run_id: str, fence: int) -> None:
         token = new_id()
@@ -139,7 +145,7 @@ class MongoRunStore:
         swept = ended.modified_count
         running, take_back = {"state": RunState.RUNNING}, pipelines.take_back(retry)
         while lapsed := await claim_due(
-            self._runs, "leaseUntil", take_back, SWEPT_AT_ONCE, where=running, fields=CHANGED
+            self._runs, "leaseUntil", take_back, SWEPT_AT_ONCE, where=running, fields=WENT_BACK
         ):
             swept += len(lapsed)
             self._went_back(lapsed)
@@ -167,7 +173,7 @@ class MongoRunStore:
 
     async def settle(self, ids: Sequence[str]) -> None:
         fields = {"reportDueAt": "", "reports": "", "reportDueAtToken": ""}
-        await self._runs.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
+        await self._marks.update_many({"_id": {"$in": list(ids)}}, {"$unset": fields})
 
     async def queued(self) -> AsyncIterator[str | None]:
         """Whatever is put into a flow changes its version."""
@@ -196,6 +202,8 @@ class MongoRunStore:
         ]
 
     async def _change_all(self, batch: Sequence[_Change]) -> Sequence[Document | Exception | None]:
+        if len(batch) == 1 and batch[0].reads:
+            return [await self._change_alone(batch[0])]
         updates = [UpdateOne(change.filter, change.pipeline) for change in batch]
         result, errors = await self._bulk_write(updates)
         all_won = result["nMatched"] == len(batch)
@@ -213,6 +221,12 @@ class MongoRunStore:
             else:
                 answers.append(None)
         return answers
+
+    async def _change_alone(self, change: _Change) -> Document | Exception:
+        changed = await self._runs.find_one_and_update(
+            change.filter, change.pipeline, CHANGED, return_document=ReturnDocument.AFTER
+        )
+        return changed or await self._runs.find_one({"_id": change.filter["_id"]}, CHANGED) or StaleFence()
 
     async def _cancel_all(self, ids: Sequence[str]) -> Sequence[RunStatus | Exception]:
         ended: dict[str, RunStatus] = {}
