@@ -102,6 +102,7 @@ async def test_what_a_crash_left_unsaid_is_found_by_the_sweep(
     """A run was written and its flow was not; of one flow nothing is there at all, the other sleeps."""
     flows = newest(mongodb, database_name)
     runs = [await submitted(database.runs, tenant) for tenant in ("gone", "asleep", "asleep")]
+    assert await database.runs.queued_estimate("asleep") == 2, "the flows are written by now"
     await flows.delete_one({"tenant": "gone"})
     await flows.update_one({"tenant": "asleep"}, {"$unset": {"lookAt": ""}, "$set": {"queued": 0}})
     assert await database.runs.claim(new_id(), ["checksum"], 5, LONG) == []
