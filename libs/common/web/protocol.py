@@ -178,9 +178,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_upgrade():
             return
         super().on_message_complete()
-        self.cycle.transport = self.transport
-        if not (self.cycle.more_body or self.cycle.response_started):
-            self.cycle.keep_alive = self._keeps_alive
+        if self.cycle.transport is not self.transport:  # as `_expect_body` has left it
+            self.cycle.transport = self.transport
+            if not self.cycle.response_started:
+                self.cycle.keep_alive = self._keeps_alive
 
     def shutdown(self) -> None:
         self._keeps_alive = False

@@ -329,3 +329,19 @@ async def test_connect_is_refused_and_nothing_behind_it_is_a_request(address: st
     assert response.count(b"HTTP/1.1 ") == 1
     assert response.split()[1] in (b"400", b"404", b"405")
     wire.writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n", id="close"),
+        pytest.param(b"GET /livez HTTP/1.0\r\nHost: front\r\n\r\n", id="http-1.0"),
+        pytest.param(b"POST /livez HTTP/1.0\r\nHost: front\r\nContent-Length: 1\r\n\r\nx", id="with-a-body"),
+    ],
+)
+async def test_who_wants_the_connection_closed_is_told_that_it_is(address: str, request_: bytes) -> None:
+    wire = await Wire.open(address)
+    await wire.send(request_)
+    response = await asyncio.wait_for(wire.reader.read(), 20)
+    assert b"\r\nconnection: close\r\n" in response.lower()
+    wire.writer.close()
